@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "lnd/chainrpc/chainnotifier.proto",
     "lnd/invoicesrpc/invoices.proto",
     "lnd/routerrpc/router.proto",
+    "lnd/signrpc/signer.proto",
     "lnd/stateservice.proto",
     "lnd/verrpc/verrpc.proto",
     "lnd/walletrpc/walletkit.proto",

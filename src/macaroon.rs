@@ -126,6 +126,7 @@ pub(crate) const SUBSERVERS: &[(&str, &[Permission])] = &[
         ],
     ),
     ("chainnotifier", &[permission("onchain", "read")]),
+    ("signer", &[permission("signer", "generate"), permission("signer", "read")]),
 ];
 
 /// The entity under which a token may name single calls, by their paths.

@@ -64,6 +64,8 @@ pub const UNSERVED: &[Unserved] = &[
     field("routerrpc.ForwardHtlcInterceptResponse", 8, "out_wire_custom_records"),
     field("routerrpc.SendPaymentRequest", 25, "first_hop_custom_records"),
     field("routerrpc.SendToRouteRequest", 4, "first_hop_custom_records"),
+    field("signrpc.MuSig2SessionRequest", 7, "pregenerated_local_nonce"),
+    field("walletrpc.BumpForceCloseFeeRequest", 5, "budget"),
 ];
 
 /// Fields of LND that are not declared, and whose absence from the answer costs nobody anything.
@@ -107,6 +109,8 @@ pub const IGNORED: &[(&str, &str)] = &[
         "a payment of which no part is under way can be tried again in either case",
     ),
     ("walletrpc.BumpFeeRequest.force", "what replaces a transaction is broadcast at once"),
+    ("walletrpc.BumpForceCloseFeeRequest.immediate", "what replaces a transaction is broadcast at once"),
+    ("walletrpc.KeyReq.key_finger_print", "there is one root, and LND does not look at it either"),
     ("walletrpc.BumpFeeRequest.immediate", "what replaces a transaction is broadcast at once"),
 ];
 

@@ -42,6 +42,12 @@ pub mod routerrpc {
     tonic::include_proto!("routerrpc");
 }
 
+/// `Signer`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod signrpc {
+    tonic::include_proto!("signrpc");
+}
+
 /// `Versioner`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]
 pub mod verrpc {

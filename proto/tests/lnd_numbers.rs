@@ -14,8 +14,17 @@ use prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor, Method
 const TABLE: &str = "tests/lnd_numbers.txt";
 
 /// The packages whose names belong to LND.
-const LND_PACKAGES: &[&str] =
-    &["chainrpc", "lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc", "watchtowerrpc", "wtclientrpc"];
+const LND_PACKAGES: &[&str] = &[
+    "chainrpc",
+    "lnrpc",
+    "invoicesrpc",
+    "routerrpc",
+    "signrpc",
+    "verrpc",
+    "walletrpc",
+    "watchtowerrpc",
+    "wtclientrpc",
+];
 
 /// Fields that LND had up to 0.20 and that clients still send.
 const FORMER: &[(&str, &str)] = &[
@@ -103,6 +112,7 @@ fn write_table(source: &Path, ours: &Facts) -> Result<(), Box<dyn Error>> {
     compiler.open_file(root.join("chainrpc/chainkit.proto"))?;
     compiler.open_file(root.join("chainrpc/chainnotifier.proto"))?;
     compiler.open_file(root.join("invoicesrpc/invoices.proto"))?;
+    compiler.open_file(root.join("signrpc/signer.proto"))?;
     compiler.open_file(root.join("verrpc/verrpc.proto"))?;
     compiler.open_file(root.join("walletrpc/walletkit.proto"))?;
     compiler.open_file(root.join("wtclientrpc/wtclient.proto"))?;

@@ -29,8 +29,10 @@ mod lifecycle;
 mod messages;
 mod payments;
 mod peers;
+mod psbts;
 mod recovery;
 mod routes;
+mod signing;
 mod swaps;
 mod tokens;
 mod towers;
@@ -83,8 +85,13 @@ pub(crate) use self::{
         Payments, RouteHop, SendPayment,
     },
     peers::{PeerAddress, PeerError, PeerEvent, PeerInfo, Peers},
+    psbts::{FundPsbt, PsbtFunded, Psbts, Selection},
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
+    signing::{
+        CoinToSign, CombinedKey, Digest, Form, KeyChoice, KeyLocator, KeyTweak, OpenSigningSession, OutputToSign,
+        PUBLIC_NONCE, SessionId, SignWithKey, Signing, SigningSession, Spend, Tweaks,
+    },
     swaps::{
         AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineTerms,
         SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
@@ -92,7 +99,9 @@ pub(crate) use self::{
     tokens::{LogIn, Tokens},
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
-    wallet_kit::{Account, ChainFeerates, Lease, SendEstimate, SendMany, WalletKit},
+    wallet_kit::{
+        Account, ChainFeerates, Lease, PackageResult, SendEstimate, SendMany, SendOutputs, WalletAddress, WalletKit,
+    },
     watchtower::{Watchtower, WatchtowerInfo, WatchtowerStats},
 };
 
@@ -147,6 +156,8 @@ pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
 pub(crate) trait Lightning:
     Wallet
     + WalletKit
+    + Psbts
+    + Signing
     + Messages
     + Peers
     + Channels

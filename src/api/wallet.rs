@@ -5,6 +5,7 @@ use bitcoin::{Address, Amount, FeeRate, OutPoint, SignedAmount, Transaction, TxO
 use leyden_channels::types::UnixTime;
 
 use super::{ApiError, Confirmation};
+pub(crate) use crate::wallet::accounts::AddressKind;
 use crate::wallet::reserve::Reserve;
 
 /// The coins of the wallet.
@@ -20,15 +21,6 @@ pub(crate) trait Wallet: Send + Sync {
     async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError>;
     /// Everything spendable, unconfirmed coins included.
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError>;
-}
-
-/// What an address of the wallet looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddressKind {
-    /// P2WPKH.
-    SegwitV0,
-    /// P2TR.
-    Taproot,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,8 +20,10 @@ mod messages;
 mod network_map;
 mod payments;
 mod peers;
+mod psbts;
 mod recovery;
 mod routes;
+mod signing;
 mod swaps;
 mod towers;
 mod wallet;
@@ -59,7 +61,7 @@ use crate::{
     },
     limits::LimitUse,
     store::StoreError,
-    wallet::onchain::Tip,
+    wallet::{musig2_sessions::Musig2Sessions, onchain::Tip},
 };
 
 pub(crate) use here::NodeHere;
@@ -72,6 +74,7 @@ pub(crate) struct LightningNode {
     runtime: Runtime,
     alias: String,
     crossings: CrossingCalls,
+    signing_sessions: Musig2Sessions,
 }
 
 impl LightningNode {
@@ -88,7 +91,7 @@ impl LightningNode {
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
-            Self { runtime, alias, crossings }
+            Self { runtime, alias, crossings, signing_sessions: Musig2Sessions::default() }
         }))
     }
 

@@ -25,13 +25,9 @@ const DEFAULT_TARGET: u32 = 6;
 #[async_trait]
 impl Wallet for LightningNode {
     async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
-        match kind {
-            AddressKind::SegwitV0 if reuse_unpaid => self.services().wallet.unused_address().map_err(internal),
-            AddressKind::SegwitV0 => self.services().wallet.new_address().map_err(internal),
-            AddressKind::Taproot => Err(ApiError::invalid(
-                "this wallet gives P2WPKH addresses only: ask for WITNESS_PUBKEY_HASH (`leyden newaddress p2wkh`)",
-            )),
-        }
+        let wallet = &self.services().wallet;
+        let address = if reuse_unpaid { wallet.unused_address(kind) } else { wallet.new_address(kind) };
+        address.map_err(internal)
     }
 
     async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError> {
@@ -165,7 +161,7 @@ fn unspent(services: &Services) -> Vec<WalletCoin> {
         .map(|coin| WalletCoin {
             outpoint: coin.outpoint,
             output: bitcoin::TxOut { value: coin.amount, script_pubkey: coin.script_pubkey },
-            kind: AddressKind::SegwitV0,
+            kind: coin.kind,
             confirmations: coin.confirmations,
         })
         .collect()

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
-use leyden_channels::types::UnixTime;
+use leyden_channels::types::{ChannelId, UnixTime};
 
 use super::{
     LightningNode, internal,
@@ -12,9 +12,15 @@ use super::{
     wallet::{coins, fee_rate, send, to_api, wallet_error},
 };
 use crate::{
-    api::{Account, ApiError, ChainFeerates, Lease, SendEstimate, SendMany, Updates, WalletKit, WalletTx},
+    api::{
+        Account, AddressKind, ApiError, ChainFeerates, Lease, PackageResult, SendEstimate, SendMany, SendOutputs,
+        Updates, WalletAddress, WalletKit, WalletTx,
+    },
     driver::{chain::broadcast, services::Services},
-    wallet::leases::{self, LeaseError},
+    wallet::{
+        account::OwnAddress,
+        leases::{self, LeaseError},
+    },
 };
 
 #[async_trait]
@@ -26,8 +32,8 @@ impl WalletKit for LightningNode {
         Ok(ChainFeerates { estimate, relay })
     }
 
-    async fn change_address(&self) -> Result<Address, ApiError> {
-        self.services().wallet.change_address().map_err(internal)
+    async fn change_address(&self, kind: AddressKind) -> Result<Address, ApiError> {
+        self.services().wallet.change_address(kind).map_err(internal)
     }
 
     async fn send_many(&self, request: SendMany) -> Result<Txid, ApiError> {
@@ -36,6 +42,69 @@ impl WalletKit for LightningNode {
         let outputs = scripts(&request);
         let choose = move |services: &Services| services.wallet.pay(&outputs, rate, &coins);
         send(services, choose, |_, _| Ok(()), request.label).await
+    }
+
+    async fn send_outputs(&self, request: SendOutputs) -> Result<Transaction, ApiError> {
+        let services = self.services();
+        let (rate, coins) = (fee_rate(services, request.fee), coins(&request.coins));
+        let outputs: Vec<_> = request.outputs.into_iter().map(|output| (output.script_pubkey, output.value)).collect();
+        let choose = move |services: &Services| services.wallet.pay(&outputs, rate, &coins);
+        let txid = send(services, choose, |_, _| Ok(()), request.label).await?;
+        let sent = services.wallet.transaction(&txid).map(|entry| entry.transaction);
+        sent.ok_or_else(|| internal("a transaction that was sent is not in the wallet"))
+    }
+
+    async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<PackageResult, ApiError> {
+        let services = Arc::clone(self.services());
+        // In a task of its own: what the mempool took the wallet has to know, whoever hangs up.
+        let submitted = tokio::spawn(async move {
+            let (child, parents) = transactions.split_last().ok_or_else(|| internal("an empty package"))?;
+            let refused = broadcast(&services.node, &services.wallet, parents, child).await.err();
+            let mut results = Vec::with_capacity(transactions.len());
+            for transaction in &transactions {
+                let txid = transaction.compute_txid();
+                let error = match &refused {
+                    Some(_) if services.node.mempool_entry(&txid).is_some() => None,
+                    Some(refused) => Some(refused.to_string()),
+                    None => None,
+                };
+                if error.is_none() {
+                    services.wallet.transaction_seen(transaction.clone(), services.now().0).map_err(internal)?;
+                }
+                results.push((txid, transaction.compute_wtxid(), error));
+            }
+            let message = refused.map_or("success".to_owned(), |refused| refused.to_string());
+            Ok(PackageResult { message, transactions: results })
+        });
+        submitted.await.map_err(internal)?
+    }
+
+    async fn forget_transaction(&self, txid: Txid) -> Result<(), ApiError> {
+        let services = self.services();
+        let Some(known) = services.wallet.transaction(&txid) else {
+            let text = format!("transaction with txid={txid} not found in the internal wallet store");
+            return Err(ApiError::not_found(text));
+        };
+        if known.confirmations > 0 {
+            return Err(ApiError::precondition(format!(
+                "transaction with txid={txid} is already confirmed (numConfs={}) cannot be removed",
+                known.confirmations
+            )));
+        }
+        if services.node.mempool_entry(&txid).is_some() {
+            return Err(ApiError::precondition(format!(
+                "transaction with txid={txid} is in the mempool and may be in the next block: replace it with BumpFee"
+            )));
+        }
+        let outputs = (0..known.transaction.output.len()).filter_map(|index| u32::try_from(index).ok());
+        let mut fundings = outputs.map(|vout| ChannelId::from_funding(OutPoint { txid, vout }));
+        if fundings.any(|channel| services.peers.knows_channel(&channel)) {
+            return Err(ApiError::precondition(format!(
+                "transaction with txid={txid} funds a channel: it has to stay"
+            )));
+        }
+        let now = services.now().0;
+        self.read(move |services| services.wallet.forget(txid, now).map_err(wallet_error)).await
     }
 
     async fn estimate_send(&self, request: SendMany) -> Result<SendEstimate, ApiError> {
@@ -85,15 +154,28 @@ impl WalletKit for LightningNode {
         Ok(services.store.put_label(&txid, &label)?)
     }
 
-    async fn account(&self) -> Result<Account, ApiError> {
-        let keys = self.services().wallet.account().map_err(wallet_error)?;
+    async fn account(&self, kind: AddressKind) -> Result<Account, ApiError> {
+        let keys = self.services().wallet.account(kind).map_err(wallet_error)?;
         Ok(Account {
+            kind: keys.kind,
             public_key: keys.public.to_string(),
             master_fingerprint: keys.master_fingerprint,
             path: format!("m/{}", keys.path),
             external: keys.external,
             internal: keys.internal,
         })
+    }
+
+    async fn addresses(&self, kind: AddressKind) -> Result<Vec<WalletAddress>, ApiError> {
+        let list = self.read(move |services| services.wallet.addresses(kind).map_err(wallet_error)).await?;
+        let told = |one: OwnAddress| WalletAddress {
+            address: one.address,
+            is_internal: one.place.branch_number() == 1,
+            balance: one.balance,
+            path: format!("m/{}", one.path),
+            public_key: one.public_key,
+        };
+        Ok(list.into_iter().map(told).collect())
     }
 
     async fn required_reserve(&self, more_channels: u32) -> Result<Amount, ApiError> {

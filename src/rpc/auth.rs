@@ -80,6 +80,8 @@ const INVOICES_WRITE: &[Permission] = &[may("invoices", "write")];
 const MACAROON_GENERATE: &[Permission] = &[may("macaroon", "generate")];
 const MACAROON_READ: &[Permission] = &[may("macaroon", "read")];
 const MACAROON_WRITE: &[Permission] = &[may("macaroon", "write")];
+const SIGNER_READ: &[Permission] = &[may("signer", "read")];
+const SIGNER_GENERATE: &[Permission] = &[may("signer", "generate")];
 /// What moves money between the chain and channels.
 const CHANNELS_WRITE: &[Permission] = &[may("onchain", "write"), may("offchain", "write")];
 
@@ -110,6 +112,12 @@ pub(crate) fn access(path: &str) -> Access {
             "ListUnspent" | "EstimateFee" | "GetTransaction" | "ListAccounts" | "RequiredReserve" | "ListLeases" => {
                 Access::Needs(ONCHAIN_READ)
             }
+            "ListAddresses" | "PendingSweeps" | "ListSweeps" => Access::Needs(ONCHAIN_READ),
+            "FundPsbt" | "SignPsbt" | "FinalizePsbt" => Access::Needs(ONCHAIN_WRITE),
+            "SignMessageWithAddr" | "VerifyMessageWithAddr" => Access::Needs(ONCHAIN_WRITE),
+            "BumpForceCloseFee" | "SendOutputs" | "SubmitPackage" | "RemoveTransaction" => Access::Needs(ONCHAIN_WRITE),
+            // Reading suffices, though DeriveNextKey counts: LND has it so.
+            "DeriveKey" | "DeriveNextKey" => Access::Needs(ADDRESS_READ),
             "BumpFee" | "PublishTransaction" | "LabelTransaction" | "LeaseOutput" | "ReleaseOutput" => {
                 Access::Needs(ONCHAIN_WRITE)
             }
@@ -123,6 +131,19 @@ pub(crate) fn access(path: &str) -> Access {
         },
         "chainrpc.ChainNotifier" => match method {
             "RegisterBlockEpochNtfn" => Access::Needs(ONCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "signrpc.Signer" => match method {
+            "VerifyMessage" | "MuSig2CombineKeys" | "MuSig2GetCombinedNonce" => Access::Needs(SIGNER_READ),
+            "SignOutputRaw" | "ComputeInputScript" | "SignMessage" | "DeriveSharedKey" => {
+                Access::Needs(SIGNER_GENERATE)
+            }
+            "MuSig2CreateSession"
+            | "MuSig2RegisterNonces"
+            | "MuSig2RegisterCombinedNonce"
+            | "MuSig2Sign"
+            | "MuSig2CombineSig"
+            | "MuSig2Cleanup" => Access::Needs(SIGNER_GENERATE),
             _ => Access::Unknown,
         },
         "verrpc.Versioner" => match method {

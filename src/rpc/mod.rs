@@ -31,6 +31,7 @@ mod networks;
 mod recovery;
 mod router;
 mod session;
+mod signer;
 mod state;
 mod status;
 mod swap;
@@ -70,6 +71,7 @@ use leyden_proto::{
     lnrpc::state_server::StateServer,
     lnrpc::wallet_unlocker_server::WalletUnlockerServer,
     routerrpc::router_server::RouterServer,
+    signrpc::signer_server::SignerServer,
     verrpc::versioner_server::VersionerServer,
     walletrpc::wallet_kit_server::WalletKitServer,
     watchtowerrpc::watchtower_server::WatchtowerServer,
@@ -195,6 +197,7 @@ impl Services {
             .add_service(StateServer::new(state::StateService::new(context.clone())))
             .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
             .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))
+            .add_service(SignerServer::new(signer::SignerService::new(context.clone())))
             .add_service(WatchtowerServer::new(watchtower::WatchtowerService::new(context.clone())))
             .add_service(
                 TowerServer::new(tower::TowerService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),

@@ -39,6 +39,7 @@ mod networks;
 mod programs;
 mod requests;
 mod routes;
+mod signing;
 mod tokens;
 mod towers;
 

@@ -20,7 +20,9 @@ impl Versioner for VersionerService {
             app_patch,
             app_pre_release: "beta".to_owned(),
             // Clients ask for these before they call the services of the same names.
-            build_tags: ["walletrpc", "chainrpc", "invoicesrpc", "watchtowerrpc"].map(str::to_owned).to_vec(),
+            build_tags: ["signrpc", "walletrpc", "chainrpc", "invoicesrpc", "watchtowerrpc"]
+                .map(str::to_owned)
+                .to_vec(),
             go_version: String::new(),
         }))
     }

@@ -1,22 +1,30 @@
 //! `walletrpc.WalletKit`: the wallet's coins, what waits for a block, and what other programs need of both.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leyden_proto::{
     lnrpc,
+    signrpc::{KeyDescriptor, KeyLocator},
     walletrpc::{
-        self, AddrRequest, AddrResponse, BumpFeeRequest, BumpFeeResponse, EstimateFeeRequest, EstimateFeeResponse,
-        GetTransactionRequest, LabelTransactionRequest, LabelTransactionResponse, LeaseOutputRequest,
-        LeaseOutputResponse, ListAccountsRequest, ListAccountsResponse, ListLeasesRequest, ListLeasesResponse,
-        ListUnspentRequest, ListUnspentResponse, PublishResponse, ReleaseOutputRequest, ReleaseOutputResponse,
-        RequiredReserveRequest, RequiredReserveResponse, wallet_kit_server::WalletKit,
+        self, AddrRequest, AddrResponse, BumpFeeRequest, BumpFeeResponse, BumpForceCloseFeeRequest,
+        BumpForceCloseFeeResponse, EstimateFeeRequest, EstimateFeeResponse, FinalizePsbtRequest, FinalizePsbtResponse,
+        FundPsbtRequest, FundPsbtResponse, GetTransactionRequest, KeyReq, LabelTransactionRequest,
+        LabelTransactionResponse, LeaseOutputRequest, LeaseOutputResponse, ListAccountsRequest, ListAccountsResponse,
+        ListAddressesRequest, ListAddressesResponse, ListLeasesRequest, ListLeasesResponse, ListSweepsRequest,
+        ListSweepsResponse, ListUnspentRequest, ListUnspentResponse, PendingSweepsRequest, PendingSweepsResponse,
+        PublishResponse, ReleaseOutputRequest, ReleaseOutputResponse, RemoveTransactionResponse,
+        RequiredReserveRequest, RequiredReserveResponse, SendOutputsRequest, SendOutputsResponse,
+        SignMessageWithAddrRequest, SignMessageWithAddrResponse, SignPsbtRequest, SignPsbtResponse,
+        SubmitPackageRequest, SubmitPackageResponse, VerifyMessageWithAddrRequest, VerifyMessageWithAddrResponse,
+        wallet_kit_server::WalletKit,
     },
 };
 use tonic::{Request, Response, Status};
 
 use super::{
     Context, assemble,
-    convert::{edge, wallet, wallet_kit},
+    convert::{edge, psbts, signer, sweeps, wallet, wallet_kit},
 };
-use crate::api::{AddressKind, BumpFee};
+use crate::api::{AddressKind, ApiError, BumpFee};
 
 pub(super) struct WalletKitService {
     context: Context,
@@ -64,8 +72,8 @@ impl WalletKit for WalletKitService {
     async fn next_addr(&self, request: Request<AddrRequest>) -> Result<Response<AddrResponse>, Status> {
         let lightning = self.context.lightning()?;
         let address = match wallet_kit::next_address(&request.into_inner())? {
-            (AddressKind::SegwitV0, true) => lightning.change_address().await?,
-            (kind, _) => lightning.new_address(kind, false).await?,
+            (kind, true) => lightning.change_address(kind).await?,
+            (kind, false) => lightning.new_address(kind, false).await?,
         };
         Ok(Response::new(AddrResponse { addr: address.to_string() }))
     }
@@ -107,8 +115,8 @@ impl WalletKit for WalletKitService {
     ) -> Result<Response<ListAccountsResponse>, Status> {
         let lightning = self.context.lightning()?;
         let mut accounts = Vec::new();
-        if wallet_kit::wants_account(&request.into_inner())? {
-            accounts.push(wallet_kit::account(&lightning.account().await?));
+        for kind in wallet_kit::wanted_accounts(&request.into_inner())? {
+            accounts.push(wallet_kit::account(&lightning.account(kind).await?));
         }
         Ok(Response::new(ListAccountsResponse { accounts }))
     }
@@ -145,5 +153,140 @@ impl WalletKit for WalletKitService {
     async fn list_leases(&self, _request: Request<ListLeasesRequest>) -> Result<Response<ListLeasesResponse>, Status> {
         let leases = self.context.lightning()?.leases().await?;
         Ok(Response::new(ListLeasesResponse { locked_utxos: leases.iter().map(wallet_kit::utxo_lease).collect() }))
+    }
+
+    async fn list_addresses(
+        &self,
+        request: Request<ListAddressesRequest>,
+    ) -> Result<Response<ListAddressesResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        psbts::wants_addresses(&request.into_inner())?;
+        let mut account_with_addresses = Vec::new();
+        for kind in AddressKind::ALL {
+            let (account, addresses) = (lightning.account(kind).await?, lightning.addresses(kind).await?);
+            account_with_addresses.push(assemble(move || psbts::account_addresses(&account, &addresses)).await?);
+        }
+        Ok(Response::new(ListAddressesResponse { account_with_addresses }))
+    }
+
+    async fn fund_psbt(&self, request: Request<FundPsbtRequest>) -> Result<Response<FundPsbtResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let request = psbts::funding(request.into_inner(), reserve, &self.context.daemon.network())?;
+        Ok(Response::new(psbts::funded(&lightning.fund_psbt(request).await?)?))
+    }
+
+    async fn sign_psbt(&self, request: Request<SignPsbtRequest>) -> Result<Response<SignPsbtResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let psbt = psbts::psbt("error parsing PSBT", &request.into_inner().funded_psbt)?;
+        let (psbt, inputs) = lightning.sign_psbt(psbt).await?;
+        Ok(Response::new(psbts::signed(&psbt, &inputs)))
+    }
+
+    async fn finalize_psbt(
+        &self,
+        request: Request<FinalizePsbtRequest>,
+    ) -> Result<Response<FinalizePsbtResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        edge::account(&request.account)?;
+        let psbt = psbts::psbt("error parsing PSBT", &request.funded_psbt)?;
+        let (psbt, transaction) = lightning.finalize_psbt(psbt).await?;
+        Ok(Response::new(psbts::finalized(&psbt, &transaction)))
+    }
+
+    async fn derive_next_key(&self, request: Request<KeyReq>) -> Result<Response<KeyDescriptor>, Status> {
+        let lightning = self.context.lightning()?;
+        let (at, key) = lightning.derive_next_key(signer::family(&request.into_inner())?).await?;
+        Ok(Response::new(signer::descriptor(at, &key)?))
+    }
+
+    async fn derive_key(&self, request: Request<KeyLocator>) -> Result<Response<KeyDescriptor>, Status> {
+        let lightning = self.context.lightning()?;
+        let at = signer::locator(&request.into_inner())?;
+        Ok(Response::new(signer::descriptor(at, &lightning.derive_key(at).await?)?))
+    }
+
+    async fn sign_message_with_addr(
+        &self,
+        request: Request<SignMessageWithAddrRequest>,
+    ) -> Result<Response<SignMessageWithAddrResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let (address, message) = signer::for_address(request.into_inner(), &self.context.daemon.network())?;
+        let signature = lightning.sign_for_address(address, message).await?;
+        Ok(Response::new(SignMessageWithAddrResponse { signature: STANDARD.encode(signature) }))
+    }
+
+    async fn verify_message_with_addr(
+        &self,
+        request: Request<VerifyMessageWithAddrRequest>,
+    ) -> Result<Response<VerifyMessageWithAddrResponse>, Status> {
+        self.context.lightning()?;
+        let verified = signer::verified_for_address(&request.into_inner(), &self.context.daemon.network())?;
+        Ok(Response::new(verified))
+    }
+
+    async fn pending_sweeps(
+        &self,
+        _request: Request<PendingSweepsRequest>,
+    ) -> Result<Response<PendingSweepsResponse>, Status> {
+        Ok(Response::new(sweeps::pending(&self.context.lightning()?.closing_channels().await?)))
+    }
+
+    async fn list_sweeps(&self, request: Request<ListSweepsRequest>) -> Result<Response<ListSweepsResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        sweeps::from_height(&request)?;
+        let closing = lightning.closing_channels().await?;
+        let claims = sweeps::claims(&closing, &lightning.closed_channels().await?);
+        let transactions = lightning.wallet_transactions().await?;
+        let network = self.context.daemon.network();
+        Ok(Response::new(assemble(move || sweeps::sweeps(&request, &claims, transactions, &network)).await??))
+    }
+
+    async fn bump_force_close_fee(
+        &self,
+        request: Request<BumpForceCloseFeeRequest>,
+    ) -> Result<Response<BumpForceCloseFeeResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let bump = sweeps::close_bump(&request.into_inner(), reserve)?;
+        if !lightning.closing_channels().await?.iter().any(|channel| channel.funding == bump.outpoint) {
+            let text = format!("channel {} is not closing: BumpFee raises what a payment pays", bump.outpoint);
+            return Err(ApiError::precondition(text).into());
+        }
+        Ok(Response::new(BumpForceCloseFeeResponse { status: lightning.bump_fee(bump).await? }))
+    }
+
+    async fn send_outputs(
+        &self,
+        request: Request<SendOutputsRequest>,
+    ) -> Result<Response<SendOutputsResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let sent = lightning.send_outputs(sweeps::to_send(request.into_inner(), reserve)?).await?;
+        Ok(Response::new(SendOutputsResponse { raw_tx: bitcoin::consensus::serialize(&sent) }))
+    }
+
+    async fn submit_package(
+        &self,
+        request: Request<SubmitPackageRequest>,
+    ) -> Result<Response<SubmitPackageResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let transactions = sweeps::package(&request.into_inner())?;
+        Ok(Response::new(sweeps::submitted(&lightning.submit_package(transactions).await?)))
+    }
+
+    async fn remove_transaction(
+        &self,
+        request: Request<GetTransactionRequest>,
+    ) -> Result<Response<RemoveTransactionResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let text = request.into_inner().txid;
+        if text.is_empty() {
+            return Err(ApiError::invalid("must provide a transaction hash").into());
+        }
+        lightning.forget_transaction(edge::txid("txid", &text)?).await?;
+        Ok(Response::new(RemoveTransactionResponse { status: "Successfully removed transaction".to_owned() }))
     }
 }

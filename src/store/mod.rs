@@ -20,6 +20,7 @@ mod closed;
 mod directory;
 mod key;
 mod leases;
+mod lent;
 mod payment_numbers;
 mod peer_storage;
 mod plain;

@@ -4,13 +4,14 @@ use bdk_wallet::KeychainKind;
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
 use super::{
+    accounts::AddressKind,
     compose::{Draft, Fee},
     ledger::Place,
     onchain::{OnchainWallet, State, WalletError},
     reserve::Reserve,
 };
 
-/// A transaction of one P2WPKH input and one such output, in virtual bytes.
+/// A transaction of one P2WPKH input and one such output, in virtual bytes; with a P2TR input it is a little smaller.
 pub(crate) const CHILD_VIRTUAL_BYTES: u64 = 110;
 
 impl OnchainWallet {
@@ -22,7 +23,7 @@ impl OnchainWallet {
     /// Whether a transaction spends coins of the wallet.
     pub(crate) fn has_paid(&self, txid: &Txid) -> bool {
         let state = self.lock();
-        let spends_ours = |input: &bitcoin::TxIn| state.wallet.spk_index().txout(input.previous_output).is_some();
+        let spends_ours = |input: &bitcoin::TxIn| state.wallet.txout(input.previous_output).is_some();
         let known = state.ledger.place(txid).and_then(|_| state.wallet.tx_graph().get_tx(*txid));
         known.is_some_and(|tx| tx.input.iter().any(spends_ours))
     }
@@ -30,7 +31,7 @@ impl OnchainWallet {
     /// Whether every input is the wallet's own.
     pub(crate) fn is_all_ours(&self, transaction: &Transaction) -> bool {
         let state = self.lock();
-        transaction.input.iter().all(|input| state.wallet.spk_index().txout(input.previous_output).is_some())
+        transaction.input.iter().all(|input| state.wallet.txout(input.previous_output).is_some())
     }
 
     /// Whether an output is the wallet's, and nobody has spent it.
@@ -66,7 +67,7 @@ impl OnchainWallet {
             return Err(WalletError::UnknownCoin { outpoint: coin });
         }
         // The mempool may refuse it, at each block anew: then the next one takes the same address.
-        let script = state.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey();
+        let script = state.wallet.next_unused(AddressKind::SegwitV0, KeychainKind::Internal)?;
         let unsigned = state.finish(Draft {
             outputs: Vec::new(),
             fee: Fee::Exactly(fee),
@@ -112,13 +113,13 @@ impl State {
         let mut outputs = old.output.clone();
         match outputs.as_slice() {
             // What goes back to us as a whole pays for itself.
-            [one] if self.wallet.is_mine(one.script_pubkey.clone()) => {
+            [one] if self.wallet.is_mine(&one.script_pubkey) => {
                 let drain_to = Some(one.script_pubkey.clone());
                 Ok(Draft { outputs: Vec::new(), fee: Fee::Rate(rate), required, optional: Vec::new(), drain_to })
             }
             several => {
-                let branch = |output: &bitcoin::TxOut| self.wallet.derivation_of_spk(output.script_pubkey.clone());
-                let is_change = |output| matches!(branch(output), Some((KeychainKind::Internal, _)));
+                let branch = |output: &bitcoin::TxOut| self.wallet.derivation_of_spk(&output.script_pubkey);
+                let is_change = |output| branch(output).is_some_and(|place| place.branch == KeychainKind::Internal);
                 if several.len() > 1
                     && let Some(change) = several.iter().rposition(is_change)
                 {

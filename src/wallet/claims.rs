@@ -9,16 +9,17 @@
 
 use std::collections::HashMap;
 
-use bdk_wallet::KeychainKind;
 use bitcoin::{
-    Amount, EcdsaSighashType, NetworkKind, OutPoint, Transaction, TxOut, Weight, Witness,
-    bip32::{ChildNumber, Xpriv},
-    secp256k1::{Message, SECP256K1},
-    sighash::SighashCache,
+    Amount, EcdsaSighashType, NetworkKind, OutPoint, TapSighash, TapSighashType, Transaction, TxOut, Weight, Witness,
+    bip32::{self, ChildNumber, DerivationPath, Xpriv},
+    key::{Keypair, TapTweak as _},
+    secp256k1::{Message, SECP256K1, SecretKey},
+    sighash::{Prevouts, SighashCache},
 };
 use leyden_channels::{onchain::ClaimId, tx::FeeCoin, types::ChannelId};
 
 use super::{
+    accounts::{AddressKind, Derivation},
     ledger::Coin,
     onchain::{OnchainWallet, State, WalletError},
 };
@@ -34,8 +35,15 @@ enum Depth {
     OwnChange,
 }
 
-/// Number of items, signature and key of a P2WPKH input, each with its length.
-const WITNESS_WEIGHT: Weight = Weight::from_wu(1 + 1 + 72 + 1 + 33);
+/// The whole witness of an input, each item with its length.
+fn witness_weight(kind: AddressKind) -> Weight {
+    match kind {
+        // Number of items, signature and key.
+        AddressKind::SegwitV0 => Weight::from_wu(1 + 1 + 72 + 1 + 33),
+        // Number of items, and a signature that says what it signs.
+        AddressKind::Taproot => Weight::from_wu(1 + 1 + 65),
+    }
+}
 
 impl OnchainWallet {
     /// Sets coins aside until they are worth `amount` together, or until there are no more, and gives all that are set
@@ -98,7 +106,7 @@ impl State {
         let chosen = |(outpoint, coin): (&OutPoint, &Coin)| FeeCoin {
             outpoint: *outpoint,
             output: coin.output.clone(),
-            witness_weight: WITNESS_WEIGHT,
+            witness_weight: witness_weight(coin.place.kind),
         };
         // The smallest coin that is enough, else the largest one and then another.
         if let Some(enough) = self.ledger.worth_at_least(amount).find(|(outpoint, coin)| is_free(outpoint, coin)) {
@@ -127,22 +135,48 @@ impl State {
         mut transaction: Transaction,
         coins: impl IntoIterator<Item = (&'a OutPoint, &'a TxOut)>,
     ) -> Result<Transaction, WalletError> {
-        let account = self.account()?;
         let inputs: HashMap<OutPoint, usize> =
             transaction.input.iter().enumerate().map(|(at, input)| (input.previous_output, at)).collect();
+        let coins: HashMap<OutPoint, &TxOut> =
+            coins.into_iter().map(|(outpoint, output)| (*outpoint, output)).collect();
+        // What all inputs spend, if all are ours.
+        let spent: Option<Vec<&TxOut>> =
+            transaction.input.iter().map(|input| coins.get(&input.previous_output).copied()).collect();
+        let (segwit, taproot) = (self.account_key(AddressKind::SegwitV0)?, self.account_key(AddressKind::Taproot)?);
         let mut witnesses = Vec::new();
         let mut cache = SighashCache::new(&transaction);
-        for (outpoint, output) in coins {
+        for (outpoint, output) in &coins {
             let unknown = || WalletError::UnknownCoin { outpoint: *outpoint };
             let index = *inputs.get(outpoint).ok_or_else(unknown)?;
-            let place = self.wallet.derivation_of_spk(output.script_pubkey.clone()).ok_or_else(unknown)?;
-            let key = key_at(&account, place)?;
-            let sighash = cache
-                .p2wpkh_signature_hash(index, &output.script_pubkey, output.value, EcdsaSighashType::All)
-                .map_err(|error| WalletError::Sign(error.to_string()))?;
-            let signature = SECP256K1.sign_ecdsa_low_r(&Message::from(sighash), &key);
-            let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
-            witnesses.push((index, Witness::p2wpkh(&signature, &key.public_key(SECP256K1))));
+            let place = self.wallet.derivation_of_spk(&output.script_pubkey).ok_or_else(unknown)?;
+            let key = match place.kind {
+                AddressKind::SegwitV0 => secret_below(&segwit, place)?,
+                AddressKind::Taproot => secret_below(&taproot, place)?,
+            };
+            let failed = |error: &dyn std::fmt::Display| WalletError::Sign(error.to_string());
+            let witness = match place.kind {
+                AddressKind::SegwitV0 => {
+                    let sighash = cache
+                        .p2wpkh_signature_hash(index, &output.script_pubkey, output.value, EcdsaSighashType::All)
+                        .map_err(|error| failed(&error))?;
+                    let signature = SECP256K1.sign_ecdsa_low_r(&Message::from(sighash), &key);
+                    let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
+                    Witness::p2wpkh(&signature, &key.public_key(SECP256K1))
+                }
+                AddressKind::Taproot => {
+                    // BIP 341 signs what every input spends. Of a claim's inputs the wallet knows its own alone, so it signs
+                    // that one and all outputs: whoever puts it into another transaction pays to the same outputs.
+                    let (prevouts, sighash_type) = match &spent {
+                        Some(spent) => (Prevouts::All(spent), TapSighashType::Default),
+                        None => (Prevouts::One(index, *output), TapSighashType::AllPlusAnyoneCanPay),
+                    };
+                    let sighash = cache
+                        .taproot_key_spend_signature_hash(index, &prevouts, sighash_type)
+                        .map_err(|error| failed(&error))?;
+                    Witness::p2tr_key_spend(&key_spend(&key, sighash, sighash_type))
+                }
+            };
+            witnesses.push((index, witness));
         }
         for (index, witness) in witnesses {
             if let Some(input) = transaction.input.get_mut(index) {
@@ -152,26 +186,41 @@ impl State {
         Ok(transaction)
     }
 
-    /// BIP 84: `m/84'/coin'/0'`.
-    fn account(&self) -> Result<Xpriv, WalletError> {
-        let coin_type = match self.root.network {
-            NetworkKind::Main => 0,
-            NetworkKind::Test => 1,
-        };
-        let path: Result<Vec<ChildNumber>, _> =
-            [84, coin_type, 0].map(ChildNumber::from_hardened_idx).into_iter().collect();
-        let account = path.and_then(|path| self.root.derive_priv(SECP256K1, &path));
+    /// The key of a script of the wallet; for P2TR the internal one.
+    pub(super) fn secret_at(&self, place: Derivation) -> Result<SecretKey, WalletError> {
+        secret_below(&self.account_key(place.kind)?, place)
+    }
+
+    /// `m/purpose'/coin'/0'`.
+    pub(super) fn account_key(&self, kind: AddressKind) -> Result<Xpriv, WalletError> {
+        let account = account_path(kind, self.root.network).and_then(|path| self.root.derive_priv(SECP256K1, &path));
         account.map_err(|error| WalletError::Sign(error.to_string()))
     }
 }
 
-/// `branch/index` below the account.
-fn key_at(account: &Xpriv, (branch, index): (KeychainKind, u32)) -> Result<bitcoin::secp256k1::SecretKey, WalletError> {
-    let branch = match branch {
-        KeychainKind::External => 0,
-        KeychainKind::Internal => 1,
+pub(super) fn account_path(kind: AddressKind, network: NetworkKind) -> Result<DerivationPath, bip32::Error> {
+    let coin = match network {
+        NetworkKind::Main => 0,
+        NetworkKind::Test => 1,
     };
-    let path: Result<Vec<ChildNumber>, _> = [branch, index].map(ChildNumber::from_normal_idx).into_iter().collect();
+    [kind.purpose(), coin, 0].into_iter().map(ChildNumber::from_hardened_idx).collect()
+}
+
+/// `branch/index` below the account.
+fn secret_below(account: &Xpriv, place: Derivation) -> Result<SecretKey, WalletError> {
+    let path: Result<DerivationPath, _> =
+        [place.branch_number(), place.index].into_iter().map(ChildNumber::from_normal_idx).collect();
     let key = path.and_then(|path| account.derive_priv(SECP256K1, &path));
     key.map(|key| key.private_key).map_err(|error| WalletError::Sign(error.to_string()))
+}
+
+/// The signature of a P2TR output without scripts (BIP 86).
+pub(super) fn key_spend(
+    key: &SecretKey,
+    sighash: TapSighash,
+    sighash_type: TapSighashType,
+) -> bitcoin::taproot::Signature {
+    let pair = Keypair::from_secret_key(SECP256K1, key).tap_tweak(SECP256K1, None);
+    let signature = SECP256K1.sign_schnorr(&Message::from(sighash), &pair.to_keypair());
+    bitcoin::taproot::Signature { signature, sighash_type }
 }

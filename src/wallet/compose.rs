@@ -4,8 +4,8 @@
 //!   outputs, fee, coins that may be spent ──► coin selection (bdk's) ──► transaction without signatures ──► sign
 //! ```
 //!
-//! Everything that the wallet has is P2WPKH, so a transaction needs no more than this; and it asks the [`Ledger`] for its
-//! coins, where bdk's own builder goes through the wallet's whole history.
+//! Everything that the wallet has is P2WPKH or P2TR, so a transaction needs no more than this; and it asks the [`Ledger`] for
+//! its coins, where bdk's own builder goes through the wallet's whole history.
 //!
 //! [`Ledger`]: super::ledger::Ledger
 
@@ -21,13 +21,21 @@ use bitcoin::{
 use rand::seq::SliceRandom as _;
 
 use super::{
+    accounts::{AddressKind, Derivation},
     ledger::Coin,
     onchain::{Coins, OnchainWallet, State, WalletError},
     reserve::Reserve,
 };
 
-/// Signature and key of a P2WPKH input, each with its length; their number is part of an input without a witness.
-const SATISFACTION_WEIGHT: Weight = Weight::from_wu(1 + 72 + 1 + 33);
+/// What signs an input, each item with its length; their number is part of an input without a witness.
+pub(super) fn satisfaction_weight(kind: AddressKind) -> Weight {
+    match kind {
+        // Signature and key.
+        AddressKind::SegwitV0 => Weight::from_wu(1 + 72 + 1 + 33),
+        // A signature of everything, which does not say so.
+        AddressKind::Taproot => Weight::from_wu(1 + 64),
+    }
+}
 
 /// The smallest output that comes back to the wallet: what spends it at a few satoshi per virtual byte is worth it.
 const LEAST_OUTPUT: Amount = Amount::from_sat(1_000);
@@ -120,9 +128,10 @@ impl OnchainWallet {
         let transaction = state.compose(Target::Outputs(outputs), fee_rate, coins, false)?.transaction;
         // Asking again and again must not use up scripts for change.
         for output in &transaction.output {
-            if let Some((KeychainKind::Internal, index)) = state.wallet.derivation_of_spk(output.script_pubkey.clone())
+            if let Some(place) = state.wallet.derivation_of_spk(&output.script_pubkey)
+                && place.branch == KeychainKind::Internal
             {
-                state.wallet.unmark_used(KeychainKind::Internal, index);
+                state.wallet.give_back(place);
             }
         }
         state.check_reserve(&transaction, coins.reserve)?;
@@ -195,7 +204,7 @@ impl State {
                 (outputs.iter().map(|(script, amount)| output(script, *amount)).collect(), None)
             }
             Target::All { to, keep } if keep > Amount::ZERO => {
-                let change = self.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey();
+                let change = self.wallet.next_unused(AddressKind::SegwitV0, KeychainKind::Internal)?;
                 (vec![output(&change, keep)], Some(to.to_owned()))
             }
             Target::All { to, .. } => (Vec::new(), Some(to.to_owned())),
@@ -224,7 +233,7 @@ impl State {
         let wanted = paid + exact + rate * transaction.weight();
         let change = match &drain_to {
             Some(_) => None,
-            None => Some(self.next_change()),
+            None => Some(self.next_change(AddressKind::SegwitV0)?),
         };
         let left_to = drain_to.as_ref().or(change.as_ref().map(|(_, script)| script)).cloned().unwrap_or_default();
         let weighted = |outpoints: Vec<OutPoint>| -> Result<Vec<WeightedUtxo>, WalletError> {
@@ -236,9 +245,8 @@ impl State {
         match (chosen.excess, change) {
             (Excess::Change { amount, .. }, change) => {
                 transaction.output.push(TxOut { value: amount, script_pubkey: left_to });
-                if let Some((index, _)) = change {
-                    self.wallet.reveal_addresses_to(KeychainKind::Internal, index).for_each(drop);
-                    self.wallet.mark_used(KeychainKind::Internal, index);
+                if let Some((place, _)) = change {
+                    self.wallet.take(place);
                 }
             }
             // Whoever wants everything wants something.
@@ -255,28 +263,21 @@ impl State {
         Ok(Unsigned { transaction, spent: selected.iter().map(|coin| coin.txout().clone()).collect() })
     }
 
-    /// The first script for change that nothing was paid to, and its number.
-    fn next_change(&mut self) -> (u32, ScriptBuf) {
+    /// The first script for change that nothing was paid to, and where it comes from.
+    pub(super) fn next_change(&self, kind: AddressKind) -> Result<(Derivation, ScriptBuf), WalletError> {
         let branch = KeychainKind::Internal;
-        let index = self.wallet.spk_index();
-        let unused = index.unused_keychain_spks(branch).next();
-        let next = index.next_index(branch).map_or(0, |(next, _)| next);
-        unused.unwrap_or_else(|| (next, self.wallet.peek_address(branch, next).address.script_pubkey()))
+        let index = self.wallet.index(kind);
+        if let Some((index, script)) = index.unused_keychain_spks(branch).next() {
+            return Ok((Derivation { kind, branch, index }, script));
+        }
+        let place = Derivation { kind, branch, index: index.next_index(branch).map_or(0, |(next, _)| next) };
+        let script = self.wallet.script_at(place);
+        Ok((place, script.ok_or_else(|| WalletError::Damaged("it has no script for change".to_owned()))?))
     }
 
-    fn weighted(&self, outpoint: OutPoint) -> Result<WeightedUtxo, WalletError> {
-        let unknown = WalletError::UnknownCoin { outpoint };
-        let ((keychain, derivation_index), txout) = self.wallet.spk_index().txout(outpoint).ok_or(unknown)?;
-        let utxo = LocalOutput {
-            outpoint,
-            txout: txout.clone(),
-            keychain,
-            is_spent: false,
-            derivation_index,
-            // The choice does not look at it.
-            chain_position: ChainPosition::Unconfirmed { first_seen: None, last_seen: None },
-        };
-        Ok(WeightedUtxo { satisfaction_weight: SATISFACTION_WEIGHT, utxo: Utxo::Local(utxo) })
+    pub(super) fn weighted(&self, outpoint: OutPoint) -> Result<WeightedUtxo, WalletError> {
+        let (place, output) = self.wallet.txout(outpoint).ok_or(WalletError::UnknownCoin { outpoint })?;
+        Ok(weighted(outpoint, output.clone(), place.kind))
     }
 
     pub(super) fn sign(&self, unsigned: Unsigned) -> Result<Transaction, WalletError> {
@@ -292,6 +293,20 @@ impl State {
             None => coin.from_us,
         }
     }
+}
+
+/// A coin as coin selection takes it: by its value and what it costs to spend.
+pub(super) fn weighted(outpoint: OutPoint, txout: TxOut, kind: AddressKind) -> WeightedUtxo {
+    let utxo = LocalOutput {
+        outpoint,
+        txout,
+        is_spent: false,
+        // The choice does not look at these.
+        keychain: KeychainKind::External,
+        derivation_index: 0,
+        chain_position: ChainPosition::Unconfirmed { first_seen: None, last_seen: None },
+    };
+    WeightedUtxo { satisfaction_weight: satisfaction_weight(kind), utxo: Utxo::Local(utxo) }
 }
 
 /// It may be replaced (BIP 125).

@@ -6,7 +6,8 @@
 //!                            ├─ 7'/0/0   root of the channels' secrets
 //!                            ├─ 9'/0/0   root of the key that seals channel backups
 //!                            ├─ 11'/0/0  root of the keys under which watchtowers know this node
-//!                            └─ 12'/0/0  root of the keys and secrets of atomic swaps
+//!                            ├─ 12'/0/0  root of the keys and secrets of atomic swaps
+//!                            └─ others  lent to programs ([`super::lent`])
 //! ```
 
 use bitcoin::{
@@ -24,12 +25,12 @@ use leyden_watchtower::{appointment::ClientId, client::keys::TowerKeys};
 
 use super::seed::Seed;
 
-const LIGHTNING_PURPOSE: u32 = 1017;
-const NODE_FAMILY: u32 = 6;
-const CHANNEL_FAMILY: u32 = 7;
-const BACKUP_FAMILY: u32 = 9;
-const TOWER_CLIENT_FAMILY: u32 = 11;
-const SWAP_FAMILY: u32 = 12;
+pub(super) const LIGHTNING_PURPOSE: u32 = 1017;
+pub(super) const NODE_FAMILY: u32 = 6;
+pub(super) const CHANNEL_FAMILY: u32 = 7;
+pub(super) const BACKUP_FAMILY: u32 = 9;
+pub(super) const TOWER_CLIENT_FAMILY: u32 = 11;
+pub(super) const SWAP_FAMILY: u32 = 12;
 
 /// The node's keys; they live in memory while the wallet is unlocked.
 #[derive(Clone)]
@@ -120,15 +121,15 @@ impl TowerKeys for NodeKeys {
     }
 }
 
-fn hard(index: u32) -> ChildNumber {
+pub(super) fn hard(index: u32) -> ChildNumber {
     ChildNumber::Hardened { index }
 }
 
-fn soft(index: u32) -> ChildNumber {
+pub(super) fn soft(index: u32) -> ChildNumber {
     ChildNumber::Normal { index }
 }
 
-fn derive(root: &Xpriv, path: &[ChildNumber]) -> Xpriv {
+pub(super) fn derive(root: &Xpriv, path: &[ChildNumber]) -> Xpriv {
     root.derive_priv(SECP256K1, &path).unwrap_or_else(|_| unreachable!("private derivation does not fail"))
 }
 

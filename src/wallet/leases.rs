@@ -55,11 +55,7 @@ impl OnchainWallet {
         if !is_own && state.reserved_coins().contains(&coin) {
             return Err(LeaseError::Locked);
         }
-        // What is over is forgotten, so there are never more than coins.
-        let now = Instant::now();
-        let State { leases, ledger, .. } = &mut *state;
-        leases.0.retain(|coin, (_, ends)| *ends > now && ledger.coin(coin).is_some());
-        leases.0.insert(coin, (lease, now.checked_add(time).unwrap_or(now)));
+        state.lease_now(coin, lease, time);
         Ok(())
     }
 
@@ -83,5 +79,16 @@ impl OnchainWallet {
         let mut list: Vec<_> = held.collect();
         list.sort_unstable_by_key(|(coin, ..)| *coin);
         list
+    }
+}
+
+impl State {
+    /// Leases a coin of the wallet that is free, or its own already.
+    pub(super) fn lease_now(&mut self, coin: OutPoint, lease: Lease, time: Duration) {
+        // What is over is forgotten, so there are never more than coins.
+        let now = Instant::now();
+        let Self { leases, ledger, .. } = self;
+        leases.0.retain(|coin, (_, ends)| *ends > now && ledger.coin(coin).is_some());
+        leases.0.insert(coin, (lease, now.checked_add(time).unwrap_or(now)));
     }
 }

@@ -16,11 +16,10 @@ use std::{
     convert::Infallible,
 };
 
-use bdk_wallet::{
-    KeychainKind, Wallet,
-    chain::{BlockId, CanonicalizationParams, ChainOracle, ChainPosition, Indexer as _},
-};
+use bdk_wallet::chain::{BlockId, CanonicalizationParams, ChainOracle, ChainPosition};
 use bitcoin::{Amount, BlockHash, OutPoint, Transaction, TxOut, Txid};
+
+use super::accounts::{Accounts, Derivation};
 
 /// Blocks after which a mined coin can be spent (Bitcoin's coinbase maturity).
 pub(super) const MATURITY: u32 = 100;
@@ -58,8 +57,7 @@ impl Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Coin {
     pub output: TxOut,
-    pub branch: KeychainKind,
-    pub index: u32,
+    pub place: Derivation,
     /// `None`: in no block yet.
     pub height: Option<u32>,
     /// By us, so that it ripens ([`MATURITY`]).
@@ -91,7 +89,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn of(wallet: &Wallet) -> Self {
+    pub(super) fn of(wallet: &Accounts) -> Self {
         let hashes = wallet.local_chain().iter_checkpoints().map(|checkpoint| (checkpoint.height(), checkpoint.hash()));
         Self {
             hashes: hashes.collect(),
@@ -137,7 +135,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Goes through the whole graph.
-    pub(super) fn of(wallet: &Wallet) -> Self {
+    pub(super) fn of(wallet: &Accounts) -> Self {
         let mut ledger = Self { blocks: Blocks::of(wallet), ..Self::default() };
         ledger.look_at_all(wallet);
         ledger
@@ -166,31 +164,31 @@ impl Ledger {
     }
 
     /// A block was put into the wallet.
-    pub(super) fn block_connected(&mut self, wallet: &Wallet, block: &bitcoin::Block, height: u32) {
+    pub(super) fn block_connected(&mut self, wallet: &Accounts, block: &bitcoin::Block, height: u32) {
         let hash = block.block_hash();
         let on_top = self.blocks.connect(height, hash);
         let place = Place::Block { height, hash, time: u64::from(block.header.time) };
-        let mut ours = block.txdata.iter().filter(|tx| wallet.spk_index().is_tx_relevant(tx));
+        let mut ours = block.txdata.iter().filter(|tx| wallet.is_tx_relevant(tx));
         if !on_top || !ours.all(|tx| self.note(wallet, tx, place)) {
             self.look_at_all(wallet);
         }
     }
 
     /// A transaction in no block was put into the wallet, which did not keep it if it does not concern it.
-    pub(super) fn transaction_seen(&mut self, wallet: &Wallet, transaction: &Transaction, now: u64) {
-        let concerns = wallet.spk_index().is_tx_relevant(transaction);
+    pub(super) fn transaction_seen(&mut self, wallet: &Accounts, transaction: &Transaction, now: u64) {
+        let concerns = wallet.is_tx_relevant(transaction);
         if concerns && !self.note(wallet, transaction, Place::Waiting { since: now }) {
             self.look_at_all(wallet);
         }
     }
 
     /// A transaction was taken out.
-    pub(super) fn transaction_dropped(&mut self, wallet: &Wallet) {
+    pub(super) fn transaction_dropped(&mut self, wallet: &Accounts) {
         self.look_at_all(wallet);
     }
 
     /// Notes one transaction, if that changes the meaning of no other one.
-    fn note(&mut self, wallet: &Wallet, transaction: &Transaction, place: Place) -> bool {
+    fn note(&mut self, wallet: &Accounts, transaction: &Transaction, place: Place) -> bool {
         let graph = wallet.tx_graph();
         let txid = transaction.compute_txid();
         let inputs =
@@ -232,7 +230,7 @@ impl Ledger {
         true
     }
 
-    fn look_at_all(&mut self, wallet: &Wallet) {
+    fn look_at_all(&mut self, wallet: &Accounts) {
         #[cfg(test)]
         {
             self.whole_looks += 1;
@@ -246,7 +244,7 @@ impl Ledger {
         let blocks = std::mem::take(&mut self.blocks);
         for entry in graph.list_canonical_txs(&blocks, tip, CanonicalizationParams::default()) {
             let transaction = entry.tx_node.tx.as_ref();
-            if !wallet.spk_index().is_tx_relevant(transaction) {
+            if !wallet.is_tx_relevant(transaction) {
                 continue;
             }
             let place = match entry.chain_position {
@@ -269,16 +267,14 @@ impl Ledger {
         self.blocks = blocks;
     }
 
-    fn insert(&mut self, wallet: &Wallet, txid: Txid, transaction: &Transaction, place: Place) {
-        let index = wallet.spk_index();
-        let from_us = transaction.input.iter().any(|input| index.txout(input.previous_output).is_some());
+    fn insert(&mut self, wallet: &Accounts, txid: Txid, transaction: &Transaction, place: Place) {
+        let from_us = transaction.input.iter().any(|input| wallet.txout(input.previous_output).is_some());
         self.places.insert(txid, place);
         for outpoint in outpoints(txid, transaction) {
-            let Some(((branch, index), output)) = index.txout(outpoint) else { continue };
+            let Some((place_of_script, output)) = wallet.txout(outpoint) else { continue };
             let coin = Coin {
                 output: output.clone(),
-                branch,
-                index,
+                place: place_of_script,
                 height: place.height(),
                 mined: transaction.is_coinbase(),
                 from_us,

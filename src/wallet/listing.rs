@@ -6,6 +6,7 @@
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, SignedAmount, Transaction, Txid};
 
 use super::{
+    accounts::AddressKind,
     ledger::{Place, confirmations},
     onchain::{OnchainWallet, State},
 };
@@ -33,6 +34,7 @@ pub(crate) struct Unspent {
     pub outpoint: OutPoint,
     pub amount: Amount,
     pub script_pubkey: ScriptBuf,
+    pub kind: AddressKind,
     pub confirmations: u32,
     /// Mined by us and not spendable yet.
     pub immature: bool,
@@ -94,6 +96,7 @@ impl OnchainWallet {
                 outpoint: *outpoint,
                 amount: coin.output.value,
                 script_pubkey: coin.output.script_pubkey.clone(),
+                kind: coin.place.kind,
                 confirmations: coin.confirmations(tip),
                 immature: coin.is_immature(tip),
             });
@@ -124,9 +127,7 @@ impl OnchainWallet {
     /// What a transaction pays; known only when all inputs are.
     pub(crate) fn fee_of(&self, transaction: &Transaction) -> Option<Amount> {
         let state = self.lock();
-        let input = |input: &bitcoin::TxIn| {
-            state.wallet.spk_index().txout(input.previous_output).map(|(_, output)| output.value)
-        };
+        let input = |input: &bitcoin::TxIn| state.wallet.txout(input.previous_output).map(|(_, output)| output.value);
         let inputs: Amount = transaction.input.iter().map(input).sum::<Option<Amount>>()?;
         inputs.checked_sub(transaction.output.iter().map(|output| output.value).sum())
     }
@@ -148,7 +149,7 @@ impl OnchainWallet {
 
     /// What an output of the wallet is, or was, worth.
     pub(crate) fn amount_of(&self, outpoint: &OutPoint) -> Option<Amount> {
-        self.lock().wallet.spk_index().txout(*outpoint).map(|(_, output)| output.value)
+        self.lock().wallet.txout(*outpoint).map(|(_, output)| output.value)
     }
 
     /// What a transaction has brought the wallet, or cost it.
@@ -176,11 +177,11 @@ impl State {
             fee: wallet.calculate_fee(&transaction).ok(),
             confirmations: confirmations(place.height(), self.height()),
             local_outputs: outputs
-                .filter(|(_, output)| wallet.is_mine(output.script_pubkey.clone()))
+                .filter(|(_, output)| wallet.is_mine(&output.script_pubkey))
                 .map(|(index, _)| index)
                 .collect(),
             local_inputs: inputs
-                .filter(|(_, input)| wallet.spk_index().txout(input.previous_output).is_some())
+                .filter(|(_, input)| wallet.txout(input.previous_output).is_some())
                 .map(|(index, _)| index)
                 .collect(),
             block,

@@ -1,4 +1,4 @@
-//! The on-chain wallet: BIP 84 addresses and what the chain says of them, kept by `bdk_wallet`, fed block by block from
+//! The on-chain wallet: addresses (BIP 84, BIP 86) and what the chain says of them, kept by `bdk_wallet`, fed block by block from
 //! the chain in the same process.
 //!
 //! ```text
@@ -21,8 +21,8 @@ use std::{
 };
 
 use bdk_wallet::{
-    ChangeSet, CreateParams, KeychainKind, LoadParams, Update, Wallet,
-    chain::{BlockId, Indexer as _, Merge as _, TxUpdate},
+    ChangeSet, CreateParams, KeychainKind, LoadParams, Update,
+    chain::{BlockId, Merge as _, TxUpdate},
     template::Bip84,
 };
 use bitcoin::{Address, Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid, bip32::Xpriv};
@@ -30,6 +30,7 @@ use leyden_channels::tx::FeeCoin;
 use tokio::sync::{broadcast, watch};
 
 use super::{
+    accounts::{Accounts, AddressKind},
     claims::Purpose,
     keys::NodeKeys,
     leases::Leases,
@@ -109,7 +110,7 @@ const BACKLOG: usize = 4_096;
 
 pub(super) struct State {
     pub(super) root: Xpriv,
-    pub(super) wallet: Wallet,
+    pub(super) wallet: Accounts,
     pub(super) ledger: Ledger,
     /// By the transaction that will spend them.
     pub(super) reserved: HashMap<Txid, Vec<OutPoint>>,
@@ -159,7 +160,7 @@ impl OnchainWallet {
         let external = Bip84(keys.root(), KeychainKind::External);
         let internal = Bip84(keys.root(), KeychainKind::Internal);
         let entries = log.load()?;
-        let mut wallet = if entries.is_empty() {
+        let (mut wallet, saved) = if entries.is_empty() {
             let mut wallet = CreateParams::new(external, internal)
                 .network(network)
                 .genesis_hash(genesis)
@@ -169,13 +170,14 @@ impl OnchainWallet {
             if let Some(change) = wallet.take_staged() {
                 log.append(&encode(&change)?)?;
             }
-            wallet
+            (wallet, ChangeSet::default())
         } else {
             let whole = merged(&entries)?;
             if entries.len() > 1000 {
                 log.replace(&encode(&whole)?)?;
             }
-            LoadParams::new()
+            let saved = ChangeSet { indexer: whole.indexer.clone(), ..ChangeSet::default() };
+            let wallet = LoadParams::new()
                 .descriptor(KeychainKind::External, Some(external))
                 .descriptor(KeychainKind::Internal, Some(internal))
                 .check_network(network)
@@ -183,9 +185,11 @@ impl OnchainWallet {
                 .lookahead(look_ahead)
                 .load_wallet_no_persist(whole)
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?
-                .ok_or_else(|| WalletError::Damaged("it is empty".into()))?
+                .ok_or_else(|| WalletError::Damaged("it is empty".into()))?;
+            (wallet, saved)
         };
         scripts::set_apart(&mut wallet);
+        let wallet = Accounts::of(wallet, keys.root(), look_ahead, &saved.indexer)?;
         let state = State {
             root: keys.root(),
             ledger: Ledger::of(&wallet),
@@ -234,7 +238,7 @@ impl OnchainWallet {
         ledger.block_connected(wallet, block, height);
         let saved = self.save(&mut state);
         if self.news.receiver_count() > 0 {
-            let ours = block.txdata.iter().filter(|tx| state.wallet.spk_index().is_tx_relevant(tx));
+            let ours = block.txdata.iter().filter(|tx| state.wallet.is_tx_relevant(tx));
             ours.for_each(|tx| self.tell(tx.compute_txid()));
         }
         self.tell_tip(&state);
@@ -249,7 +253,7 @@ impl OnchainWallet {
         let txid = transaction.compute_txid();
         let State { wallet, ledger, .. } = &mut *state;
         let was_known = ledger.place(&txid).is_some();
-        wallet.apply_unconfirmed_txs([(transaction.clone(), seen_at)]);
+        wallet.apply_unconfirmed(&transaction, seen_at).map_err(|error| WalletError::Store(error.to_string()))?;
         ledger.transaction_seen(wallet, &transaction, seen_at);
         let is_new = !was_known && ledger.place(&txid).is_some();
         let saved = self.save(&mut state);
@@ -285,38 +289,61 @@ impl OnchainWallet {
         self.save(&mut state)
     }
 
+    /// Forgets a transaction in no block, and what spends it: as if they had left the mempool.
+    pub(crate) fn forget(&self, txid: Txid, now: u64) -> Result<(), WalletError> {
+        let mut gone = vec![txid];
+        let mut at = 0;
+        while let Some(txid) = gone.get(at).copied() {
+            let state = self.lock();
+            let graph = state.wallet.tx_graph();
+            let outputs = graph.get_tx(txid).map_or(0, |transaction| transaction.output.len());
+            let outpoints = (0..).map(|vout| OutPoint { txid, vout }).take(outputs);
+            let children: Vec<Txid> = outpoints
+                .flat_map(|outpoint| graph.outspends(outpoint))
+                .copied()
+                .filter(|child| !gone.contains(child))
+                .collect();
+            gone.extend(children);
+            at += 1;
+        }
+        // Children first: one that waits would hold its parent.
+        gone.iter().rev().try_for_each(|txid| self.transaction_dropped(*txid, now))
+    }
+
     /// An address that was never given out before.
-    pub(crate) fn new_address(&self) -> Result<Address, WalletError> {
-        let mut state = self.lock();
-        let address = state.wallet.reveal_next_address(KeychainKind::External).address;
-        self.save(&mut state)?;
-        Ok(address)
+    pub(crate) fn new_address(&self, kind: AddressKind) -> Result<Address, WalletError> {
+        self.take_address(|wallet| wallet.reveal_next(kind, KeychainKind::External))
     }
 
     /// An address for change that was never given out before.
-    pub(crate) fn change_address(&self) -> Result<Address, WalletError> {
-        let mut state = self.lock();
-        let address = state.wallet.reveal_next_address(KeychainKind::Internal).address;
-        self.save(&mut state)?;
-        Ok(address)
+    pub(crate) fn change_address(&self, kind: AddressKind) -> Result<Address, WalletError> {
+        self.take_address(|wallet| wallet.reveal_next(kind, KeychainKind::Internal))
     }
 
     /// The lowest address that nobody has paid.
-    pub(crate) fn unused_address(&self) -> Result<Address, WalletError> {
+    pub(crate) fn unused_address(&self, kind: AddressKind) -> Result<Address, WalletError> {
+        self.take_address(|wallet| wallet.next_unused(kind, KeychainKind::External))
+    }
+
+    fn take_address(
+        &self,
+        take: impl FnOnce(&mut Accounts) -> Result<ScriptBuf, WalletError>,
+    ) -> Result<Address, WalletError> {
         let mut state = self.lock();
-        let address = state.wallet.next_unused_address(KeychainKind::External).address;
+        let script = take(&mut state.wallet)?;
+        // Durable before anybody sees it.
         self.save(&mut state)?;
-        Ok(address)
+        state.wallet.address(&script)
     }
 
     /// A script of our own that was never given out before. It moves the wallet: what comes back from channels goes to
     /// [`Self::channel_script`].
     pub(crate) fn new_script(&self) -> Result<ScriptBuf, WalletError> {
-        Ok(self.new_address()?.script_pubkey())
+        Ok(self.new_address(AddressKind::SegwitV0)?.script_pubkey())
     }
 
     pub(crate) fn is_mine(&self, script: &bitcoin::Script) -> bool {
-        self.lock().wallet.is_mine(script.to_owned())
+        self.lock().wallet.is_mine(script)
     }
 
     /// Frees the coins of a transaction that will not be broadcast.
@@ -334,8 +361,8 @@ impl OnchainWallet {
 
     pub(super) fn save(&self, state: &mut State) -> Result<(), WalletError> {
         let Some(change) = state.wallet.staged() else { return Ok(()) };
-        self.log.append(&encode(change)?)?;
-        state.wallet.take_staged();
+        self.log.append(&encode(&change)?)?;
+        state.wallet.forget_staged();
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bdk_wallet::{KeychainKind, LoadParams, template::Bip84};
 
 use super::{
+    accounts::{Accounts, AddressKind},
     ledger::Ledger,
     onchain::{OnchainWallet, WalletError, encode, merged},
     scripts::{self, CHANNEL_SCRIPTS},
@@ -17,11 +18,11 @@ use super::{
 /// How far the addresses reach that are known to be the wallet's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// Addresses up to the last one that was paid or given out.
+    /// Addresses up to the last one that was paid or given out, of either kind.
     pub known: u32,
     /// The most addresses in a row that nobody has paid, before one that somebody has.
     pub widest_gap: u32,
-    /// Addresses that were given out after the last one that was paid.
+    /// Addresses that were given out after the last one that was paid: of the kind that has more of them.
     pub unpaid: u32,
 }
 
@@ -41,8 +42,9 @@ impl OnchainWallet {
             .map_err(|error| WalletError::Mismatch(error.to_string()))?
             .ok_or_else(|| WalletError::Damaged("it is empty".into()))?;
         self.log().replace(&encode(&whole)?)?;
-        state.wallet = wallet;
-        scripts::set_apart(&mut state.wallet);
+        let mut wallet = wallet;
+        scripts::set_apart(&mut wallet);
+        state.wallet = Accounts::of(wallet, state.root, look_ahead, &whole.indexer)?;
         state.ledger = Ledger::of(&state.wallet);
         self.tell_tip(&state);
         self.save(&mut state)
@@ -50,21 +52,33 @@ impl OnchainWallet {
 
     pub(crate) fn reach(&self) -> Reach {
         let state = self.lock();
-        let index = state.wallet.spk_index();
-        let paid = |branch| -> BTreeSet<u32> { index.keychain_outpoints(branch).map(|(index, _)| index).collect() };
-        let gap = |branch, first: u32| {
-            let mut next = first;
-            let mut widest = 0;
-            for paid in paid(branch).range(first..) {
-                widest = widest.max(paid - next);
-                next = paid + 1;
-            }
-            widest
+        let of = |kind| {
+            let index = state.wallet.index(kind);
+            let paid = |branch| -> BTreeSet<u32> { index.keychain_outpoints(branch).map(|(index, _)| index).collect() };
+            let gap = |branch, first: u32| {
+                let mut next = first;
+                let mut widest = 0;
+                for paid in paid(branch).range(first..) {
+                    widest = widest.max(paid - next);
+                    next = paid + 1;
+                }
+                widest
+            };
+            let first_change = match kind {
+                AddressKind::SegwitV0 => CHANNEL_SCRIPTS,
+                AddressKind::Taproot => 0,
+            };
+            let widest_gap = gap(KeychainKind::External, 0).max(gap(KeychainKind::Internal, first_change));
+            let known = index.last_revealed_index(KeychainKind::External).map_or(0, |last| last + 1);
+            let after_paid = paid(KeychainKind::External).last().map_or(0, |last| last + 1);
+            Reach { known, widest_gap, unpaid: known.saturating_sub(after_paid) }
         };
-        let widest_gap = gap(KeychainKind::External, 0).max(gap(KeychainKind::Internal, CHANNEL_SCRIPTS));
-        let known = state.wallet.derivation_index(KeychainKind::External).map_or(0, |last| last + 1);
-        let after_paid = paid(KeychainKind::External).last().map_or(0, |last| last + 1);
-        Reach { known, widest_gap, unpaid: known.saturating_sub(after_paid) }
+        let [segwit, taproot] = AddressKind::ALL.map(of);
+        Reach {
+            known: segwit.known.saturating_add(taproot.known),
+            widest_gap: segwit.widest_gap.max(taproot.widest_gap),
+            unpaid: segwit.unpaid.max(taproot.unpaid),
+        }
     }
 }
 

@@ -94,7 +94,7 @@ impl State {
             self.is_free_for_claims(coin) && stays && !spent.contains(*outpoint) && !promised.contains(*outpoint)
         });
         let outputs = transaction.map(|tx| tx.output.as_slice()).unwrap_or_default();
-        let change = outputs.iter().filter(|output| self.wallet.is_mine(output.script_pubkey.clone()));
+        let change = outputs.iter().filter(|output| self.wallet.is_mine(&output.script_pubkey));
         left.map(|(_, coin)| coin.output.value).chain(change.map(|output| output.value)).sum()
     }
 }

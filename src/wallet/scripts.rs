@@ -15,7 +15,10 @@ use std::collections::HashSet;
 use bdk_wallet::{KeychainKind, Wallet};
 use bitcoin::ScriptBuf;
 
-use super::onchain::OnchainWallet;
+use super::{
+    accounts::{AddressKind, Derivation},
+    onchain::OnchainWallet,
+};
 
 /// How many there are. Each is derived at every start and watched from the first block; with fewer, channels of a
 /// node would share them sooner.
@@ -23,6 +26,7 @@ pub(crate) const CHANNEL_SCRIPTS: u32 = 500;
 
 /// Where they are; `bdk_wallet` knows two branches, and this one is never given to anybody as an address.
 pub(super) const BRANCH: KeychainKind = KeychainKind::Internal;
+const KIND: AddressKind = AddressKind::SegwitV0;
 
 /// Has them all watched, and keeps change away from them. The wallet has to be saved afterwards.
 pub(super) fn set_apart(wallet: &mut Wallet) {
@@ -36,20 +40,28 @@ pub(super) fn set_apart(wallet: &mut Wallet) {
     }
 }
 
+/// Whether it is one of them.
+pub(super) fn is_for_channels(place: Derivation) -> bool {
+    place.kind == KIND && place.branch == BRANCH && place.index < CHANNEL_SCRIPTS
+}
+
 impl OnchainWallet {
     /// All scripts by which the wallet knows its coins, those of addresses included that it has not given out yet.
     pub(crate) fn scripts(&self) -> Vec<ScriptBuf> {
-        self.lock().wallet.spk_index().inner().all_spks().values().cloned().collect()
+        let state = self.lock();
+        let of = |kind| state.wallet.index(kind).inner().all_spks().values().cloned();
+        AddressKind::ALL.into_iter().flat_map(of).collect()
     }
 
     /// The script for what the channel with these keys pays back: one that nobody has paid yet, while there are any.
     pub(crate) fn channel_script(&self, keys_id: &[u8; 32]) -> ScriptBuf {
         let state = self.lock();
-        let paid: HashSet<u32> = state.wallet.spk_index().keychain_outpoints(BRANCH).map(|(index, _)| index).collect();
+        let paid: HashSet<u32> = state.wallet.index(KIND).keychain_outpoints(BRANCH).map(|(index, _)| index).collect();
         let [a, b, c, d, ..] = *keys_id;
         let first = u32::from_be_bytes([a, b, c, d]) % CHANNEL_SCRIPTS;
         let unpaid = (first..CHANNEL_SCRIPTS).chain(0..first).find(|index| !paid.contains(index));
-        state.wallet.peek_address(BRANCH, unpaid.unwrap_or(first)).script_pubkey()
+        let place = Derivation { kind: KIND, branch: BRANCH, index: unpaid.unwrap_or(first) };
+        state.wallet.script_at(place).unwrap_or_default()
     }
 }
 
@@ -72,7 +84,7 @@ mod tests {
             keys_id[..4].copy_from_slice(&number.to_be_bytes());
             last = wallet.channel_script(&keys_id);
         }
-        let address = wallet.new_address().unwrap().script_pubkey();
+        let address = wallet.new_address(AddressKind::SegwitV0).unwrap().script_pubkey();
         let paid = [payment(last.clone(), 70_000, 0), payment(address, 30_000, 1)];
         let again = open_with(&MemoryLog::default(), 10);
         again.block_connected(&next_block(again.tip().1, 1, paid.to_vec()), 1).unwrap();
@@ -85,7 +97,7 @@ mod tests {
         let sent = again.pay(&to, FeeRate::BROADCAST_MIN, &Coins::default()).unwrap();
         let change = sent.output.iter().find(|output| output.value < to[0].1).unwrap();
         let state = again.lock();
-        let (branch, index) = state.wallet.derivation_of_spk(change.script_pubkey.clone()).unwrap();
-        assert_eq!((branch, index), (BRANCH, CHANNEL_SCRIPTS));
+        let place = state.wallet.derivation_of_spk(&change.script_pubkey).unwrap();
+        assert_eq!(place, Derivation { kind: KIND, branch: BRANCH, index: CHANNEL_SCRIPTS });
     }
 }

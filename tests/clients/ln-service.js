@@ -137,7 +137,9 @@ const reads = async () => {
 
 const coins = async () => {
   const { address } = await call('createChainAddress', { format: 'p2wpkh' });
-  await absent('createChainAddress', { format: 'p2tr' }, 'ExpectedTaprootSupportingLnd');
+  const { address: taproot } = await call('createChainAddress', { format: 'p2tr' },
+    ({ address: made }) => made.startsWith('bcrt1p') ? undefined : 'another kind');
+  await call('sendToChainAddress', { address: taproot, tokens: 70000, fee_tokens_per_vbyte: 2 });
   await call('getChainFeeEstimate', { send_to: [{ address, tokens: 50000 }] }, ({ fee }) => fee > 0 ? undefined : 'no fee');
   await subscription('subscribeToTransactions', {}, 'chain_transaction',
     () => call('sendToChainAddress', { address, tokens: 60000, fee_tokens_per_vbyte: 2, description: 'tea' }));
@@ -274,18 +276,58 @@ const others = async ({ channel, key }) => {
   await absent('getForwardingConfidence', { from: key, mtokens: '1000', to: key });
   await absent('getForwardingReputations');
   await absent('getPathfindingSettings');
-  await absent('getPendingSweeps');
-  await absent('getSweepTransactions');
-  await absent('getChainAddresses');
+  await call('getPendingSweeps', {});
+  await call('getSweepTransactions', {});
   await absent('getSettlementStatus', { channel: channel.id, payment: 0 }, 'HtlcResolution');
-  await absent('getPublicKey', { family: 6 });
-  await absent('signBytes', { key_family: 6, key_index: 0, preimage: '00' });
-  await absent('diffieHellmanComputeSecret', { partner_public_key: key }, 'SupportForDeriveSharedKey');
-  await absent('signChainAddressMessage', { address: 'bcrt1q', message: 'x' });
-  await absent('verifyChainAddressMessage', { address: 'bcrt1q', message: 'x', signature: '00' });
+  await signatures({ key });
+  await psbts();
   await absent('sendMessageToPeer', { public_key: key, message: '00' });
   await absent('updateAlias', { alias: 'carol' });
-  await absent('fundPsbt', { outputs: [{ address: (await ln.createChainAddress({ lnd })).address, tokens: 50000 }] });
+};
+
+const signatures = async ({ key }) => {
+  const preimage = '74656121';
+  const { public_key: own } = await call('getPublicKey', { family: 99, index: 7 });
+  await call('getPublicKey', { family: 99 }, ({ index }) => Number.isInteger(index) ? undefined : 'no index');
+  const { signature } = await call('signBytes', { key_family: 99, key_index: 7, preimage });
+  await call('verifyBytesSignature', { preimage, public_key: own, signature }, ({ is_valid: valid }) => valid ? undefined : 'not valid');
+  const schnorr = await call('signBytes', { key_family: 99, key_index: 7, preimage, type: 'schnorr' });
+  await call('verifyBytesSignature', { preimage, public_key: own.slice(2), signature: schnorr.signature },
+    ({ is_valid: valid }) => valid ? undefined : 'not valid');
+  await call('diffieHellmanComputeSecret', { partner_public_key: key }, ({ secret }) => secret.length === 64 ? undefined : 'no secret');
+  const { address } = await ln.createChainAddress({ lnd, format: 'p2tr' });
+  const said = await call('signChainAddressMessage', { address, message: 'mine' });
+  await call('verifyChainAddressMessage', { address, message: 'mine', signature: said.signature },
+    ({ signed_by: by }) => by && by.length === 66 ? undefined : 'nobody');
+
+  // Two keys of this node sign as one.
+  const keys = await Promise.all([7, 8].map(index => ln.getPublicKey({ lnd, family: 99, index })));
+  const begin = at => ({ key_family: 99, key_index: 7 + at, public_keys: [keys[1 - at].public_key], is_key_spend: true });
+  const [one, two] = [await call('beginGroupSigningSession', begin(0)), await ln.beginGroupSigningSession({ lnd, ...begin(1) })];
+  const hash = '05'.repeat(32);
+  const parts = [
+    await call('updateGroupSigningSession', { hash, id: one.id, nonces: [two.nonce] }),
+    await ln.updateGroupSigningSession({ lnd, hash, id: two.id, nonces: [one.nonce] }),
+  ];
+  await call('endGroupSigningSession', { id: one.id, signatures: [parts[1].signature] },
+    ({ signature: whole }) => whole && whole.length === 128 ? undefined : 'no signature');
+  await call('endGroupSigningSession', { id: two.id });
+};
+
+const psbts = async () => {
+  const { address } = await ln.createChainAddress({ lnd });
+  const outputs = [{ address, tokens: 50000 }];
+  const { psbt, inputs } = await call('fundPsbt', { outputs, fee_tokens_per_vbyte: 2 });
+  await call('partiallySignPsbt', { psbt });
+  const { transaction } = await call('signPsbt', { psbt }, signed => signed.transaction ? undefined : 'no transaction');
+  await call('broadcastChainTransaction', { transaction });
+  const left = await call('fundPsbt', { outputs, change_type: 'p2tr', fee_tokens_per_vbyte: 2 });
+  for (const input of left.inputs.filter(spent => spent.lock_id)) {
+    await call('unlockUtxo', { id: input.lock_id, transaction_id: input.transaction_id, transaction_vout: input.transaction_vout });
+  }
+  await call('getChainAddresses', {}, ({ addresses }) => addresses.some(one => one.address === address) ? undefined : 'not told');
+  await call('sendToChainOutputScripts', { fee_tokens_per_vbyte: 2, send_to: [{ script: '0014' + '03'.repeat(20), tokens: 20000 }] });
+  if (!inputs.length) tell({ call: 'fundPsbt (inputs)', said: 'none' });
 };
 
 const ends = async ({ channel }) => {

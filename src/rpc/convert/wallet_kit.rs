@@ -11,12 +11,12 @@ use crate::api::{Account, AddressKind, ApiError, ChainFeerates, Lease, NetworkIn
 /// The longest label that LND keeps.
 pub(super) const MAX_LABEL: usize = 500;
 /// How long a lease lasts if nothing is said: LND's ten minutes.
-const DEFAULT_LEASE: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(600);
 /// The longest lease: a coin that is forgotten must be of use again some day.
-const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Outputs that a transaction is to have; more than these would not be relayed.
-const MAX_OUTPUTS: usize = 2_500;
+pub(super) const MAX_OUTPUTS: usize = 2_500;
 
 pub(crate) fn target(request: &walletrpc::EstimateFeeRequest) -> Result<u16, ApiError> {
     match u16::try_from(request.conf_target) {
@@ -60,19 +60,31 @@ pub(crate) fn publication(request: walletrpc::Transaction) -> Result<(bitcoin::T
     Ok((transaction, edge::text("label", request.label, MAX_LABEL)?))
 }
 
-/// Whether the one account is among those that are asked for.
-pub(crate) fn wants_account(request: &walletrpc::ListAccountsRequest) -> Result<bool, ApiError> {
+/// Which of the accounts are asked for.
+pub(crate) fn wanted_accounts(request: &walletrpc::ListAccountsRequest) -> Result<Vec<AddressKind>, ApiError> {
     use walletrpc::AddressType;
     edge::account(&request.name)?;
     let kind = AddressType::try_from(request.address_type)
         .map_err(|_| edge::wrong("address_type", format!("there is no address type {}", request.address_type)))?;
-    Ok(matches!(kind, AddressType::Unknown | AddressType::WitnessPubkeyHash))
+    Ok(match kind {
+        AddressType::Unknown => AddressKind::ALL.to_vec(),
+        AddressType::WitnessPubkeyHash => vec![AddressKind::SegwitV0],
+        AddressType::TaprootPubkey => vec![AddressKind::Taproot],
+        AddressType::NestedWitnessPubkeyHash | AddressType::HybridNestedWitnessPubkeyHash => Vec::new(),
+    })
+}
+
+pub(super) fn address_type(kind: AddressKind) -> walletrpc::AddressType {
+    match kind {
+        AddressKind::SegwitV0 => walletrpc::AddressType::WitnessPubkeyHash,
+        AddressKind::Taproot => walletrpc::AddressType::TaprootPubkey,
+    }
 }
 
 pub(crate) fn account(account: &Account) -> walletrpc::Account {
     walletrpc::Account {
         name: "default".to_owned(),
-        address_type: walletrpc::AddressType::WitnessPubkeyHash.into(),
+        address_type: address_type(account.kind).into(),
         extended_public_key: account.public_key.clone(),
         master_key_fingerprint: Fingerprint::from(account.master_fingerprint).to_bytes().to_vec(),
         derivation_path: account.path.clone(),

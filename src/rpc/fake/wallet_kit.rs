@@ -24,12 +24,27 @@ impl WalletKit for Fake {
         self.asked(blocks, ChainFeerates { estimate: rate(500), relay: rate(250) })
     }
 
-    async fn change_address(&self) -> Result<Address, ApiError> {
-        self.asked("change", Address::from_str(ADDRESS).unwrap().assume_checked())
+    async fn change_address(&self, kind: AddressKind) -> Result<Address, ApiError> {
+        self.asked(("change", kind), Address::from_str(ADDRESS).unwrap().assume_checked())
     }
 
     async fn send_many(&self, request: SendMany) -> Result<Txid, ApiError> {
         self.asked(request, funding().txid)
+    }
+
+    async fn send_outputs(&self, request: SendOutputs) -> Result<Transaction, ApiError> {
+        self.asked(request, wallet_tx().transaction)
+    }
+
+    async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<PackageResult, ApiError> {
+        let told = |tx: &Transaction| (tx.compute_txid(), tx.compute_wtxid(), None);
+        let result =
+            PackageResult { message: "success".to_owned(), transactions: transactions.iter().map(told).collect() };
+        self.asked(transactions, result)
+    }
+
+    async fn forget_transaction(&self, txid: Txid) -> Result<(), ApiError> {
+        self.asked(txid, ())
     }
 
     async fn estimate_send(&self, request: SendMany) -> Result<SendEstimate, ApiError> {
@@ -53,14 +68,21 @@ impl WalletKit for Fake {
         self.asked((txid, label, overwrite), ())
     }
 
-    async fn account(&self) -> Result<Account, ApiError> {
+    async fn account(&self, kind: AddressKind) -> Result<Account, ApiError> {
         self.answer(Account {
+            kind,
             public_key: "tpub".to_owned(),
             master_fingerprint: [1, 2, 3, 4],
-            path: "m/84'/1'/0'".to_owned(),
+            path: format!("m/{}'/1'/0'", kind.purpose()),
             external: 3,
             internal: 500,
         })
+    }
+
+    async fn addresses(&self, kind: AddressKind) -> Result<Vec<WalletAddress>, ApiError> {
+        let address = Address::from_str(ADDRESS).unwrap().assume_checked();
+        let (balance, path) = (Amount::from_sat(1_000), format!("m/{}'/1'/0'/0/2", kind.purpose()));
+        self.answer(vec![WalletAddress { address, is_internal: false, balance, path, public_key: node_id() }])
     }
 
     async fn required_reserve(&self, more_channels: u32) -> Result<Amount, ApiError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use leyden_channels::swap::Leg;
-use leyden_proto::{fields::IGNORED, invoicesrpc, walletrpc, wtclientrpc};
+use leyden_proto::{fields::IGNORED, invoicesrpc, signrpc, walletrpc, wtclientrpc};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor, Value,
@@ -398,6 +398,142 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let outpoint = lnrpc::OutPoint { txid_bytes: vec![7; 32], output_index: 1, ..Default::default() };
             vec![walletrpc::BumpFeeRequest { outpoint: Some(outpoint), ..Default::default() }.encode_to_vec()]
         }
+        "walletrpc.WalletKit.FundPsbt" => {
+            use walletrpc::{
+                fund_psbt_request::{Fees, Template},
+                psbt_coin_select::ChangeOutput,
+            };
+            let outputs = std::collections::HashMap::from([(ADDRESS.to_owned(), 5_000)]);
+            let raw = walletrpc::TxTemplate { outputs, ..Default::default() };
+            let change_output = Some(ChangeOutput::Add(true));
+            let select = walletrpc::PsbtCoinSelect { psbt: psbt(), change_output };
+            [Template::Raw(raw), Template::CoinSelect(select)]
+                .map(|template| walletrpc::FundPsbtRequest {
+                    template: Some(template),
+                    fees: Some(Fees::SatPerVbyte(3)),
+                    ..Default::default()
+                })
+                .map(|request| request.encode_to_vec())
+                .to_vec()
+        }
+        "walletrpc.WalletKit.SignPsbt" | "walletrpc.WalletKit.FinalizePsbt" => {
+            vec![walletrpc::FinalizePsbtRequest { funded_psbt: psbt(), ..Default::default() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.SignMessageWithAddr" | "walletrpc.WalletKit.VerifyMessageWithAddr" => {
+            let request = walletrpc::VerifyMessageWithAddrRequest { msg: vec![7], ..Default::default() };
+            let signing = walletrpc::SignMessageWithAddrRequest { msg: vec![7], addr: ADDRESS.to_owned() };
+            let is_signing = method.name() == "SignMessageWithAddr";
+            vec![if is_signing { signing.encode_to_vec() } else { request.encode_to_vec() }]
+        }
+        "walletrpc.WalletKit.BumpForceCloseFee" => {
+            let txid = lnrpc::channel_point::FundingTxid::FundingTxidStr(funding().txid.to_string());
+            let chan_point = Some(lnrpc::ChannelPoint { output_index: 1, funding_txid: Some(txid) });
+            vec![walletrpc::BumpForceCloseFeeRequest { chan_point, ..Default::default() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.SendOutputs" => {
+            let outputs = vec![signrpc::TxOut { value: 5_000, pk_script: vec![0x51] }];
+            vec![walletrpc::SendOutputsRequest { sat_per_kw: 500, outputs, ..Default::default() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.SubmitPackage" => {
+            let raw_txs = vec![bitcoin::consensus::serialize(&swaps::transaction())];
+            vec![walletrpc::SubmitPackageRequest { raw_txs, ..Default::default() }.encode_to_vec()]
+        }
+        "signrpc.Signer.SignOutputRaw" | "signrpc.Signer.ComputeInputScript" => {
+            let at = signrpc::KeyLocator { key_family: 99, key_index: 0 };
+            let key_desc = signrpc::KeyDescriptor { key_loc: Some(at), ..Default::default() };
+            let descriptor = |key_desc, pk_script: Vec<u8>, sign_method: signrpc::SignMethod| signrpc::SignDescriptor {
+                key_desc,
+                output: Some(signrpc::TxOut { value: 900, pk_script }),
+                witness_script: vec![0x51],
+                sighash: 1,
+                sign_method: sign_method.into(),
+                ..Default::default()
+            };
+            let taproot = [&[0x51, 0x20][..], &[2; 32]].concat();
+            let mut key_spend =
+                descriptor(Some(key_desc.clone()), taproot.clone(), signrpc::SignMethod::TaprootKeySpend);
+            key_spend.tap_tweak = vec![3; 32];
+            let with_key = [descriptor(Some(key_desc), vec![0x52], signrpc::SignMethod::WitnessV0), key_spend];
+            let without = [descriptor(None, vec![0x52], signrpc::SignMethod::WitnessV0)];
+            let is_raw = method.name() == "SignOutputRaw";
+            let descriptors = if is_raw { with_key.to_vec() } else { without.to_vec() };
+            let raw_tx_bytes = bitcoin::consensus::serialize(&swaps::transaction());
+            let request = |one: signrpc::SignDescriptor| signrpc::SignReq {
+                raw_tx_bytes: raw_tx_bytes.clone(),
+                sign_descs: vec![one],
+                prev_outputs: Vec::new(),
+            };
+            descriptors.into_iter().map(|one| request(one).encode_to_vec()).collect()
+        }
+        "signrpc.Signer.SignMessage" => {
+            let request = signrpc::SignMessageReq {
+                msg: vec![7],
+                key_loc: Some(signrpc::KeyLocator { key_family: 99, key_index: 0 }),
+                ..Default::default()
+            };
+            let schnorr = signrpc::SignMessageReq { schnorr_sig: true, ..request.clone() };
+            vec![request.encode_to_vec(), schnorr.encode_to_vec()]
+        }
+        "signrpc.Signer.VerifyMessage" => {
+            let request = signrpc::VerifyMessageReq {
+                msg: vec![7],
+                signature: vec![1; 64],
+                pubkey: node(),
+                ..Default::default()
+            };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.DeriveSharedKey" => {
+            let request = signrpc::SharedKeyRequest { ephemeral_pubkey: node(), ..Default::default() };
+            let key_desc = Some(signrpc::KeyDescriptor {
+                key_loc: Some(signrpc::KeyLocator { key_family: 9, key_index: 0 }),
+                ..Default::default()
+            });
+            vec![request.encode_to_vec(), signrpc::SharedKeyRequest { key_desc, ..request }.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2CombineKeys" => {
+            let request = signrpc::MuSig2CombineKeysRequest {
+                all_signer_pubkeys: vec![node(), node()],
+                version: signrpc::MuSig2Version::Musig2VersionV100rc2.into(),
+                ..Default::default()
+            };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2CreateSession" => {
+            let request = signrpc::MuSig2SessionRequest {
+                key_loc: Some(signrpc::KeyLocator { key_family: 99, key_index: 0 }),
+                all_signer_pubkeys: vec![node(), node()],
+                version: signrpc::MuSig2Version::Musig2VersionV100rc2.into(),
+                ..Default::default()
+            };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2RegisterNonces" => {
+            let request = signrpc::MuSig2RegisterNoncesRequest {
+                session_id: vec![7; 32],
+                other_signer_public_nonces: vec![vec![2; 66]],
+            };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2RegisterCombinedNonce" => {
+            let request = signrpc::MuSig2RegisterCombinedNonceRequest {
+                session_id: vec![7; 32],
+                combined_public_nonce: vec![2; 66],
+            };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2Sign" => {
+            let request =
+                signrpc::MuSig2SignRequest { session_id: vec![7; 32], message_digest: vec![7; 32], cleanup: false };
+            vec![request.encode_to_vec()]
+        }
+        "signrpc.Signer.MuSig2CombineSig" => {
+            let request = signrpc::MuSig2CombineSigRequest {
+                session_id: vec![7; 32],
+                other_partial_signatures: vec![vec![7; 32]],
+            };
+            vec![request.encode_to_vec()]
+        }
         _ => vec![Vec::new()],
     };
     encoded.iter().map(|bytes| DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap()).collect()
@@ -521,6 +657,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("lnrpc.BakeMacaroonRequest.allow_external_permissions", WHOLE),
     ("invoicesrpc.LookupInvoiceMsg.payment_addr", WHOLE),
     ("invoicesrpc.LookupInvoiceMsg.set_id", WHOLE),
+    ("walletrpc.ListSweepsRequest.start_height", LIST),
     ("lnrpc.ExportChannelBackupRequest.chan_point", PARTS),
     ("lnrpc.RestoreChanBackupRequest.chan_backups", PARTS),
     ("lnrpc.QueryRoutesRequest.fee_limit", PARTS),

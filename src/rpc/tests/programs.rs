@@ -76,8 +76,12 @@ async fn the_wallet_answers_other_programs_in_lnds_words() {
     refused(kit.next_addr(next(Type::NestedWitnessPubkeyHash, false)).await, Code::InvalidArgument, "nested");
 
     let kinds = |kind: Type| walletrpc::ListAccountsRequest { address_type: kind.into(), ..Default::default() };
-    assert_eq!(kit.list_accounts(kinds(Type::Unknown)).await.unwrap().into_inner().accounts.len(), 1);
-    assert!(kit.list_accounts(kinds(Type::TaprootPubkey)).await.unwrap().into_inner().accounts.is_empty());
+    let both = kit.list_accounts(kinds(Type::Unknown)).await.unwrap().into_inner().accounts;
+    assert_eq!(both.iter().map(|one| one.derivation_path.as_str()).collect::<Vec<_>>(), ["m/84'/1'/0'", "m/86'/1'/0'"]);
+    let taproot = kit.list_accounts(kinds(Type::TaprootPubkey)).await.unwrap().into_inner().accounts;
+    assert_eq!((taproot.len(), taproot[0].address_type), (1, Type::TaprootPubkey as i32));
+    let nested = kit.list_accounts(kinds(Type::NestedWitnessPubkeyHash)).await.unwrap().into_inner();
+    assert!(nested.accounts.is_empty());
     let leases = kit.list_leases(walletrpc::ListLeasesRequest {}).await.unwrap().into_inner().locked_utxos;
     assert_eq!((leases[0].id.len(), leases[0].value, leases[0].expiration), (32, 1_000, 1_700_000_600));
     // The coin comes back as it was told, with both forms of its transaction's id, unless they are two.

@@ -67,7 +67,7 @@ pub(in crate::wallet) fn next_block(previous: BlockHash, nonce: u32, transaction
 fn restored_wallet_knows_its_coins_and_gives_no_address_twice() {
     let log = MemoryLog::default();
     let wallet = open(&log);
-    let first = wallet.new_address().unwrap();
+    let first = wallet.new_address(AddressKind::SegwitV0).unwrap();
     let block = next_block(wallet.tip().1, 1, vec![payment(first.script_pubkey(), 100_000, 0)]);
     wallet.block_connected(&block, 1).unwrap();
     drop(wallet);
@@ -75,7 +75,7 @@ fn restored_wallet_knows_its_coins_and_gives_no_address_twice() {
     let wallet = open(&log);
     assert_eq!(wallet.tip(), (1, block.block_hash()));
     assert_eq!(wallet.balance().confirmed, Amount::from_sat(100_000));
-    assert_ne!(wallet.new_address().unwrap(), first);
+    assert_ne!(wallet.new_address(AddressKind::SegwitV0).unwrap(), first);
 }
 
 #[test]

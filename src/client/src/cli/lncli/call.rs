@@ -81,10 +81,26 @@ pub(super) fn request(
         let text = format!("{} takes no \"{more}\": `leyden {} --help` shows what it takes", entry.lncli, entry.lncli);
         return Err(CliError::Usage(text));
     }
+    if entry.lncli == ADDS_CHANGE {
+        add_change(&mut body);
+    }
     let text = Value::Object(body).to_string();
     let request = leyden_proto::json::read(&input, text.as_bytes())
         .map_err(|error| CliError::Usage(format!("{}: {error}", entry.lncli)))?;
     Ok((entry, method, request))
+}
+
+/// The command of lncli's that adds an output for change unless it is told which one there is.
+const ADDS_CHANGE: &str = "wallet psbt fundtemplate";
+
+fn add_change(body: &mut Map<String, Value>) {
+    let select = body.entry("coin_select").or_insert_with(|| Value::Object(Map::new()));
+    let Some(select) = select.as_object_mut() else { return };
+    // lncli's own way of saying that there is none.
+    if select.get("existing_output_index").is_none_or(|index| index.as_str() == Some("-1")) {
+        select.remove("existing_output_index");
+        select.insert("add".to_owned(), Value::Bool(true));
+    }
 }
 
 fn method(call: &str) -> Option<MethodDescriptor> {
@@ -158,6 +174,7 @@ fn set(body: &mut Map<String, Value>, input: &MessageDescriptor, arg: &Arg, text
         Kind::Json => {
             let mut value =
                 serde_json::from_str(text).map_err(|error| CliError::Usage(format!("{}: {error}", arg.name)))?;
+            outpoints(&mut value, &field);
             hex_as_base64(&mut value, &field);
             value
         }
@@ -214,6 +231,18 @@ fn put(body: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), Cl
     Ok(())
 }
 
+/// A list of TXID:INDEX becomes one of outpoints.
+fn outpoints(value: &mut Value, field: &FieldDescriptor) {
+    let FieldKind::Message(message) = field.kind() else { return };
+    let Some(list) = value.as_array_mut().filter(|_| message.name() == "OutPoint") else { return };
+    for one in list {
+        let parts = one.as_str().and_then(|text| text.split_once(':'));
+        if let Some((txid, index)) = parts.and_then(|(txid, index)| Some((txid, index.parse::<u32>().ok()?))) {
+            *one = json!({ "txid_str": txid, "output_index": index });
+        }
+    }
+}
+
 /// The value of an enum that is meant: lncli's `enable` is LND's ENABLE, `largest` is STRATEGY_LARGEST.
 fn value_name<'a>(text: &'a str, field: &FieldDescriptor) -> Cow<'a, str> {
     let FieldKind::Enum(values) = field.kind() else { return Cow::Borrowed(text) };
@@ -224,7 +253,9 @@ fn value_name<'a>(text: &'a str, field: &FieldDescriptor) -> Cow<'a, str> {
         "global-config" => "USE_GLOBAL_CONFIG".to_owned(),
         other => other.to_ascii_uppercase().replace('-', "_"),
     };
-    let found = values.values().find(|value| value.name() == wanted || value.name().ends_with(&format!("_{wanted}")));
+    let plain = text.to_ascii_uppercase();
+    let is_it = |name: &str, wanted: &str| name == wanted || name.ends_with(&format!("_{wanted}"));
+    let found = values.values().find(|value| is_it(value.name(), &wanted) || is_it(value.name(), &plain));
     found.map_or(Cow::Borrowed(text), |value| Cow::Owned(value.name().to_owned()))
 }
 

@@ -318,6 +318,7 @@ pub(super) const CALLS: &[Entry] = &[
             SAT_PER_VBYTE,
             arg("sat-per-kw", Plain, "sat_per_kw"),
             arg("account", Plain, "account"),
+            arg("change-type", Name, "change_type"),
             MIN_CONFS,
             STRATEGY,
             arg("max-fee-ratio", Plain, "max_fee_ratio"),
@@ -329,10 +330,13 @@ pub(super) const CALLS: &[Entry] = &[
         "walletrpc.WalletKit/FundPsbt",
         &[
             arg("template-psbt", Base64, "coin_select.psbt"),
+            arg("outputs", TEMPLATE_ONLY, ""),
+            arg("inputs", TEMPLATE_ONLY, ""),
             arg("change-output-index", Plain, "coin_select.existing_output_index"),
             CONF_TARGET,
             SAT_PER_VBYTE,
             arg("account", Plain, "account"),
+            arg("change-type", Name, "change_type"),
             MIN_CONFS,
             STRATEGY,
         ],
@@ -430,6 +434,8 @@ pub(super) const CALLS: &[Entry] = &[
 
 /// A batch is funded by the wallet as any channel is.
 const ONE_WAY: Kind = Kind::NotServed("the wallet has one way to choose coins");
+const TEMPLATE_ONLY: Kind =
+    Kind::NotServed("give --template_psbt; `leyden wallet psbt fund` makes a PSBT of outputs and inputs");
 const BLINDED: Kind = Kind::NotServed("routes with blinded hops are not served");
 
 /// Gossip's signatures are not kept beside channels.

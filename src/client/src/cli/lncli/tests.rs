@@ -90,8 +90,9 @@ fn every_served_call_makes_a_request_of_all_its_arguments() {
     for entry in calls::CALLS.iter().filter(|entry| call::is_served(entry.call)) {
         let mut given = Given::default();
         for arg in entry.args.iter().filter(|arg| !matches!(arg.kind, Kind::Joined | Kind::NotServed(_))) {
-            // A limit of fees is one of two.
-            if arg.name == "fee-limit-percent" {
+            // A limit of fees is one of two, a template one of two, a rate one of three.
+            let others = ["conf-target", "sat-per-kw", "outputs", "inputs"];
+            if arg.name == "fee-limit-percent" || entry.call.ends_with("/FundPsbt") && others.contains(&arg.name) {
                 continue;
             }
             let value = match arg.kind {
@@ -121,6 +122,7 @@ fn every_served_call_makes_a_request_of_all_its_arguments() {
                 Kind::Name => match arg.name {
                     "action" => "disable".to_owned(),
                     "address-type" => "p2wkh".to_owned(),
+                    "change-type" => "p2tr".to_owned(),
                     _ => "largest".to_owned(),
                 },
                 Kind::NodeAddress => "02ab@tower.example:9911".to_owned(),
@@ -313,4 +315,37 @@ fn help_does_not_list_lnclis_second_names() {
     let help = Cli::command().render_long_help().to_string();
     let listed = |name: &str| help.lines().any(|line| line.trim_start().split(' ').next() == Some(name));
     assert!(listed("openchannel") && !listed("sendpayment") && !listed("lncli") && !listed("closeallchannels"));
+}
+
+#[test]
+fn a_psbt_is_funded_with_outputs_inputs_and_change_as_lncli_writes_them() {
+    use leyden_proto::walletrpc::{
+        ChangeAddressType, FundPsbtRequest, fund_psbt_request::Template, psbt_coin_select::ChangeOutput,
+    };
+    let made = |lncli: &str, flags: &[(&str, &str)]| {
+        let entry = calls::CALLS.iter().find(|entry| entry.lncli == lncli).unwrap();
+        let mut given = Given::default();
+        for (name, value) in flags {
+            given.flags.push(((*name).to_owned(), Some((*value).to_owned())));
+        }
+        let (_, _, request) = call::request(entry, given).unwrap_or_else(|error| panic!("{lncli}: {error}"));
+        let bytes = prost::Message::encode_to_vec(&request);
+        <FundPsbtRequest as prost::Message>::decode(bytes.as_slice()).unwrap()
+    };
+    let input = format!("[\"{}:1\"]", "ab".repeat(32));
+    let flags = [("outputs", r#"{"bcrt1q": 5000}"#), ("inputs", input.as_str()), ("change-type", "p2tr")];
+    let request = made("wallet psbt fund", &flags);
+    assert_eq!(request.change_type, ChangeAddressType::P2tr as i32);
+    let Some(Template::Raw(raw)) = request.template else { panic!("no outputs") };
+    assert_eq!((raw.outputs["bcrt1q"], raw.inputs[0].output_index), (5_000, 1));
+    let change = |index: Option<&'static str>| {
+        let mut flags = vec![("template-psbt", "cHNidP8=")];
+        flags.extend(index.map(|index| ("change-output-index", index)));
+        let request = made("wallet psbt fundtemplate", &flags);
+        let Some(Template::CoinSelect(select)) = request.template else { panic!("no template") };
+        select.change_output.unwrap()
+    };
+    assert_eq!(change(None), ChangeOutput::Add(true));
+    assert_eq!(change(Some("-1")), ChangeOutput::Add(true));
+    assert_eq!(change(Some("2")), ChangeOutput::ExistingOutputIndex(2));
 }
