@@ -38,9 +38,8 @@ enum Bench {
         /// The node's data directory
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
-        /// How many of each
-        #[arg(long)]
-        count: u32,
+        #[command(flatten)]
+        past: past::Past,
     },
     /// Have a watchtower back up states that never were, start again and answer breaches
     Tower {
@@ -100,6 +99,10 @@ pub enum BenchError {
     Store(#[from] StoreError),
     #[error("the network cannot be encoded: {0}")]
     Encode(#[from] EncodeError),
+    #[error("{0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("the network has {channels} channels, and {places} places were given for them")]
+    Places { channels: usize, places: usize },
     #[error("{stored} channels were stored, and {loaded} came back from the disk")]
     Lost { stored: usize, loaded: usize },
     #[error("the watchtower could not be measured: {0}")]
@@ -115,12 +118,12 @@ pub enum BenchError {
 /// Does what the arguments say; they begin with the program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> {
     match Bench::parse_from(arguments) {
-        Bench::Past { data_dir, count } => {
+        Bench::Past { data_dir, past } => {
             let database = Layout::new(data_dir.clone(), "regtest").node_database();
             if !database.is_dir() {
                 return Err(BenchError::NoNode(data_dir));
             }
-            Ok(past::write(&mut Store::open(&database)?, count)?)
+            past.write(&mut Store::open(&database)?)
         }
         Bench::Tower { folder, size } => {
             println!("{}", serde_json::to_string(&tower::measure(&folder, size)?)?);

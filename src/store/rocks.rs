@@ -33,7 +33,8 @@ const HISTORY: &str = "history";
 const META: &str = "meta";
 const GOSSIP: &str = "gossip";
 const LEARNT: &str = "learnt";
-const FAMILIES: [&str; 7] = [CORE, WALLET, PEER, HISTORY, META, GOSSIP, LEARNT];
+const FUNDINGS: &str = "fundings";
+const FAMILIES: [&str; 8] = [CORE, WALLET, PEER, HISTORY, META, GOSSIP, LEARNT, FUNDINGS];
 
 /// What may be lost in a crash: it can be had again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Table {
     Gossip,
     /// What payments have taught about channels.
     Learnt,
+    /// Where the funding outputs of the network's channels are, as far as they have been looked up.
+    Fundings,
 }
 
 impl Table {
@@ -49,6 +52,7 @@ impl Table {
         match self {
             Self::Gossip => GOSSIP,
             Self::Learnt => LEARNT,
+            Self::Fundings => FUNDINGS,
         }
     }
 }
@@ -186,6 +190,16 @@ impl Store {
         let end = [prefix, &[0xff; 64]].concat();
         let family = self.family(CORE)?;
         match self.db.iterator_cf(family, IteratorMode::From(&end, Direction::Reverse)).next() {
+            None => Ok(None),
+            Some(Err(error)) => Err(self.damaged(error.as_ref())),
+            Some(Ok((key, value))) => Ok(key.starts_with(prefix).then(|| (key.into_vec(), value.into_vec()))),
+        }
+    }
+
+    /// The record of the core with the least of the keys that begin with `prefix`.
+    pub fn first_core_record(&self, prefix: &[u8]) -> Result<Option<Row>, StoreError> {
+        let family = self.family(CORE)?;
+        match self.db.iterator_cf(family, IteratorMode::From(prefix, Direction::Forward)).next() {
             None => Ok(None),
             Some(Err(error)) => Err(self.damaged(error.as_ref())),
             Some(Ok((key, value))) => Ok(key.starts_with(prefix).then(|| (key.into_vec(), value.into_vec()))),

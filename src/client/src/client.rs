@@ -1,7 +1,12 @@
 //! How a program reaches a running daemon: TLS with the daemon's own certificate, and a macaroon with every call.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use http_body_util::{BodyExt as _, Full};
 use leyden_common::{
     layout::{Layout, Running},
     names::{KEYS, NETWORK, REFUSE_HIGH_FEE, SPEND_RESERVE},
@@ -21,12 +26,16 @@ use leyden_proto::{
     watchtowerrpc::watchtower_client::WatchtowerClient,
     wtclientrpc::watchtower_client_client::WatchtowerClientClient,
 };
-use prost::bytes::{Buf as _, BufMut as _};
+use prost::bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::{
     Request, Status, Streaming,
+    body::Body,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
+    codegen::{
+        Service as _,
+        http::{self, uri::PathAndQuery},
+    },
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
@@ -159,6 +168,20 @@ impl Decoder for Encoded {
     }
 }
 
+/// One answer, and when its bytes came.
+#[derive(Debug, Clone)]
+pub struct TimedAnswer {
+    /// The message, encoded.
+    pub message: Bytes,
+    /// From the call to the first byte of the answer.
+    pub first_byte: Duration,
+    /// From the call to the last one.
+    pub whole: Duration,
+}
+
+/// What stands before each message: whether it is compressed, and its length.
+const MESSAGE_HEAD: usize = 5;
+
 type Authorized = InterceptedService<Channel, WithMacaroon>;
 
 /// A connection to a daemon; clones share it.
@@ -225,6 +248,55 @@ impl Client {
         let mut grpc = Grpc::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
         grpc.ready().await.map_err(|_| Status::unavailable("transport error"))?;
         Ok(grpc.server_streaming(Request::new(request), path, Encoded).await?.into_inner())
+    }
+
+    /// A call that has one answer, by its path, with the time that its bytes take.
+    pub async fn timed(&self, path: &str, request: &[u8]) -> Result<TimedAnswer, Status> {
+        let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+        let length = u32::try_from(request.len()).map_err(|_| Status::invalid_argument("the request is too long"))?;
+        let framed = [&[0], length.to_be_bytes().as_slice(), request].concat();
+        let mut built = http::Request::post(path)
+            .version(http::Version::HTTP_2)
+            .header("te", "trailers")
+            .header("content-type", "application/grpc");
+        if let Some(macaroon) = &self.macaroon.macaroon {
+            built = built.header("macaroon", macaroon.as_bytes());
+        }
+        let request = built
+            .body(Body::new(Full::new(Bytes::from(framed))))
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut channel = self.channel.clone();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(unavailable)?;
+        let begun = Instant::now();
+        let answer = channel.call(request).await.map_err(unavailable)?;
+        let refused = |headers: &http::HeaderMap| {
+            Status::from_header_map(headers).filter(|status| status.code() != tonic::Code::Ok)
+        };
+        if let Some(status) = refused(answer.headers()) {
+            return Err(status);
+        }
+        let mut body = answer.into_body();
+        let (mut message, mut first_byte) = (Vec::new(), None);
+        while let Some(frame) = body.frame().await {
+            match frame?.into_data() {
+                Ok(data) => {
+                    first_byte.get_or_insert_with(|| begun.elapsed());
+                    message.extend_from_slice(&data);
+                }
+                Err(other) => {
+                    if let Some(status) = other.trailers_ref().and_then(refused) {
+                        return Err(status);
+                    }
+                }
+            }
+        }
+        let whole = begun.elapsed();
+        let mut message = Bytes::from(message);
+        if message.len() < MESSAGE_HEAD {
+            return Err(Status::internal("the answer ended before its message"));
+        }
+        message.advance(MESSAGE_HEAD);
+        Ok(TimedAnswer { message, first_byte: first_byte.unwrap_or(whole), whole })
     }
 
     /// `lnrpc.Lightning`.

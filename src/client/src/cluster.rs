@@ -241,6 +241,16 @@ impl DaemonProcess {
         self.process.as_ref().map(Child::id)
     }
 
+    /// The most memory that it held since its start, in bytes; 0 where the system does not tell.
+    pub fn peak_memory(&self) -> u64 {
+        let kilobytes = || -> Option<u64> {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        kilobytes().unwrap_or_default().saturating_mul(1024)
+    }
+
     /// SIGKILL: it gets no chance to tidy up.
     pub fn kill(&mut self) {
         self.client = None;

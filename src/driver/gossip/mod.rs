@@ -18,7 +18,7 @@ mod own;
 mod task;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     ops::ControlFlow,
     sync::{
@@ -195,6 +195,35 @@ pub(crate) struct Gossip {
 struct Fundings {
     outputs: HashMap<ShortChannelId, OutPoint>,
     ids: HashMap<OutPoint, ShortChannelId>,
+    /// What the disk does not know yet.
+    unsaved: HashSet<ShortChannelId>,
+}
+
+/// A row of [`Table::Fundings`].
+type FundingRow = (Vec<u8>, Option<Vec<u8>>);
+
+/// As it is kept: it is looked at again after each start, so what a reorganisation has moved meanwhile is found out.
+pub(crate) fn funding_row(id: ShortChannelId, output: Option<OutPoint>) -> FundingRow {
+    let value = output.map(|output| bitcoin::consensus::serialize(&output));
+    (id.0.to_be_bytes().to_vec(), value)
+}
+
+impl Fundings {
+    fn load(store: &Store, graph: &Graph) -> Result<Self, StoreError> {
+        let mut fundings = Self::default();
+        for (key, value) in store.table(Table::Fundings)? {
+            let id = key.as_slice().try_into().map(|key| ShortChannelId(u64::from_be_bytes(key)));
+            // Nothing hangs on a row that cannot be read: the output is looked up again.
+            let (Ok(id), Ok(output)) = (id, bitcoin::consensus::deserialize(&value)) else { continue };
+            if graph.channel_by_id(id).is_some() {
+                if fundings.outputs.insert(id, output) != Some(output) {
+                    fundings.unsaved.insert(id);
+                }
+                fundings.ids.insert(output, id);
+            }
+        }
+        Ok(fundings)
+    }
 }
 
 impl Gossip {
@@ -206,6 +235,7 @@ impl Gossip {
         tip: Height,
     ) -> Result<(Self, mpsc::UnboundedReceiver<GossipEvent>), StoreError> {
         let graph = load_graph(store)?;
+        let fundings = RwLock::new(Fundings::load(store, &graph)?);
         let (events, receiver) = mpsc::unbounded_channel();
         let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
         Ok((
@@ -218,7 +248,7 @@ impl Gossip {
                 begun: Instant::now(),
                 intake,
                 hints: Mutex::default(),
-                fundings: RwLock::default(),
+                fundings,
                 changes: broadcast::channel(BACKLOG).0,
                 caught_up: AtomicBool::default(),
             },
@@ -385,8 +415,25 @@ impl Gossip {
         let moved = fundings.ids.insert(output, id).filter(|known| *known != id);
         if let Some(moved) = moved {
             fundings.outputs.remove(&moved);
+            fundings.unsaved.insert(moved);
         }
         moved
+    }
+
+    /// A channel is known no longer.
+    fn forget_output(&self, id: ShortChannelId) {
+        let mut fundings = self.fundings.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(output) = fundings.outputs.remove(&id) {
+            fundings.ids.remove(&output);
+            fundings.unsaved.insert(id);
+        }
+    }
+
+    /// What the disk is to know.
+    fn unsaved_outputs(&self) -> Vec<FundingRow> {
+        let mut fundings = self.fundings.write().unwrap_or_else(PoisonError::into_inner);
+        let ids = std::mem::take(&mut fundings.unsaved);
+        ids.into_iter().map(|id| funding_row(id, fundings.outputs.get(&id).copied())).collect()
     }
 
     fn fundings(&self) -> RwLockReadGuard<'_, Fundings> {

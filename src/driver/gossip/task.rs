@@ -230,6 +230,9 @@ impl Task {
                     }
                     GossipEffect::Delete { key } => {
                         self.services.gossip.tell_change(GraphNews::forgotten(&key));
+                        if let GossipKey::Channel(id) = key {
+                            self.services.gossip.forget_output(id);
+                        }
                         writes.push((key.encode(), None));
                     }
                     GossipEffect::Relay { key, timestamp, from } => self.serving.relay(key, timestamp, from),
@@ -258,11 +261,15 @@ impl Task {
             }
             effects.extend(self.forget_moved());
         }
-        if writes.is_empty() {
+        let outputs = self.services.gossip.unsaved_outputs();
+        if writes.is_empty() && outputs.is_empty() {
             return;
         }
         let store = self.services.store.clone();
-        let write = move || store.put_table(Table::Gossip, writes);
+        let write = move || {
+            store.put_table(Table::Gossip, writes)?;
+            store.put_table(Table::Fundings, outputs)
+        };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
             error!(%error, "gossip could not be stored");
         }

@@ -49,7 +49,7 @@ const MOST_HELD: Duration = Duration::from_secs(1);
 /// Calls at once while invoices are made.
 const AT_ONCE: u32 = 64;
 /// Blocks on top of those that a coin of them needs to be spent.
-const RIPENING: u32 = 100;
+pub(super) const RIPENING: u32 = 100;
 
 /// Measure how the time of commands and of the start grows with a node's history.
 #[derive(Debug, Args)]
@@ -172,7 +172,7 @@ fn exponent([_, ten, hundred]: &[Time; 3]) -> Option<f64> {
     (hundred >= MEASURABLE).then(|| (hundred.as_secs_f64() / ten.as_secs_f64().max(1e-6)).log10())
 }
 
-fn failed(error: impl std::fmt::Display) -> CliError {
+pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
     CliError::Failed(error.to_string())
 }
 
@@ -208,14 +208,14 @@ async fn measure(count: u32) -> Result<Measured, CliError> {
     Ok(Measured { start, calls, held })
 }
 
-async fn generate(client: &Client, blocks: u32, address: &str) -> Result<(), CliError> {
+pub(super) async fn generate(client: &Client, blocks: u32, address: &str) -> Result<(), CliError> {
     let request = GenerateRequest { blocks, address: address.to_owned() };
     let mut found = client.chain().generate(request).await?.into_inner();
     while found.message().await?.is_some() {}
     Ok(())
 }
 
-async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
+pub(super) async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
     let mut tasks = JoinSet::new();
     for share in 0..AT_ONCE {
         let client = client.clone();

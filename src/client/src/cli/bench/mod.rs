@@ -1,5 +1,6 @@
-//! `leyden bench`: how fast this machine pays, finds routes, mines and validates, and what strangers, watchtowers and a long life cost it.
+//! `leyden bench`: how fast this machine pays, answers, finds routes, mines and validates, and what strangers, watchtowers and a long life cost it.
 
+mod api;
 mod chain;
 mod growth;
 mod mine;
@@ -23,6 +24,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Payments(payments::Payments),
+    Api(api::Api),
     Chain(chain::Chain),
     Growth(growth::Growth),
     Route(route::Route),
@@ -35,6 +37,7 @@ impl Bench {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.what {
             What::Payments(bench) => bench.run(context).await,
+            What::Api(bench) => bench.run(context).await,
             What::Chain(bench) => bench.run(context),
             What::Growth(bench) => bench.run(context).await,
             What::Route(bench) => bench.run(context),

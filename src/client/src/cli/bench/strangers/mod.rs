@@ -106,7 +106,7 @@ impl Strangers {
         let disturbed = self.phase(payer, payee, self.seconds).await;
         let deeds = crowd.stop().map_err(io)?;
         let disturbed = disturbed?;
-        let peak = peak_memory(payer);
+        let peak = payer.peak_memory();
         self.show(context, &quiet, &disturbed, deeds, peak)
     }
 
@@ -283,16 +283,6 @@ fn random_key() -> SecretKey {
             return key;
         }
     }
-}
-
-/// The most memory that the daemon held since its start; 0 where the system does not tell.
-fn peak_memory(daemon: &DaemonProcess) -> u64 {
-    let kilobytes = || -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    kilobytes().unwrap_or_default().saturating_mul(1024)
 }
 
 fn log_size(daemon: &DaemonProcess) -> u64 {
