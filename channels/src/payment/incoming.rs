@@ -335,6 +335,23 @@ impl Invoices {
         self
     }
 
+    /// Numbers up to this one were given, although the last of them may be forgotten.
+    pub fn numbered_after(mut self, last: u64) -> Self {
+        self.last_index = self.last_index.max(last);
+        self
+    }
+
+    /// Forgets an invoice that was canceled; its number is not given again.
+    pub fn forget(&mut self, canceled: &Invoice) -> Outbox<InvoiceEffect> {
+        let mut outbox = Outbox::default();
+        // Another with the same hash may have been made since.
+        if canceled.state == InvoiceState::Canceled && !self.open.contains_key(&canceled.payment_hash) {
+            outbox.delete(Key::InvoiceIndex(canceled.payment_hash));
+            outbox.delete(Key::Invoice(canceled.index));
+        }
+        outbox
+    }
+
     /// The index that the next invoice will have.
     pub fn next_index(&self) -> u64 {
         self.last_index.saturating_add(1)

@@ -33,8 +33,14 @@ impl Persist for Disk {
 
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
         for write in writes {
-            if let Write::Put { key: Key::Invoice(index), value } = write {
-                self.invoices.insert(index, record::decode_invoice(&value).unwrap());
+            match write {
+                Write::Put { key: Key::Invoice(index), value } => {
+                    self.invoices.insert(index, record::decode_invoice(&value).unwrap());
+                }
+                Write::Delete { key: Key::Invoice(index) } => {
+                    self.invoices.remove(&index);
+                }
+                Write::Put { .. } | Write::Delete { .. } => {}
             }
         }
         Ok(())
@@ -103,6 +109,24 @@ fn part(id: u64, amount: u64) -> Arrived {
         },
         shared_secret: SharedSecret([4; 32]),
     }
+}
+
+#[test]
+fn a_canceled_invoice_is_forgotten_and_its_number_is_not_given_again() {
+    let (mut disk, mut invoices) = (Disk::default(), Invoices::default());
+    disk.run(invoices.add(invoice(None)).unwrap());
+    let open = disk.only().clone();
+    disk.run(invoices.forget(&open));
+    assert_eq!(disk.only(), &open, "what can be paid stays");
+    disk.run(invoices.cancel(&PREIMAGE.hash(), TIP).unwrap());
+    let canceled = disk.only().clone();
+    disk.run(invoices.forget(&canceled));
+    assert!(disk.invoices.is_empty());
+    assert_eq!((invoices.next_index(), disk.restart().numbered_after(1).next_index()), (2, 2));
+    // Another with its hash may be there by the time.
+    disk.run(invoices.add(Invoice { index: 2, ..invoice(None) }).unwrap());
+    disk.run(invoices.forget(&canceled));
+    assert_eq!(disk.only().index, 2);
 }
 
 /// The HTLCs that are settled: those fulfilled, those failed.

@@ -6,7 +6,7 @@
 //!   a payment of x passed     low ≥ x at that moment: [max(low, x) − x, high − x] afterwards
 //!   it passed and was failed further on               [max(low, x), high]
 //!   it was failed here for want of liquidity          [low, min(high, x − 1)]
-//!   time passes               both bounds drift to the ends, half of the way every six hours
+//!   time passes               both bounds drift to the ends, half of the way every six hours, or as its user has it
 //! ```
 //!
 //! A channel has one balance, so one pair of bounds serves both directions. Where in the bounds the balance lies
@@ -20,6 +20,7 @@
 //! Durable: [`Scorer::take_changed`] gives the records to write, [`Scorer::load`] takes them back.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use crate::gossip::Direction;
 use crate::gossip::adjacency::tag;
@@ -27,8 +28,8 @@ use crate::gossip::graph::PerDirection;
 use crate::types::{Msat, ShortChannelId, UnixTime};
 use crate::wire::{DecodeError, Field as _, Reader};
 
-/// After this time a bound has moved half of its way back to knowing nothing.
-const HALF_LIFE_SECONDS: f64 = 6.0 * 3600.0;
+/// After this time a bound has moved half of its way back to knowing nothing, if its user does not say otherwise.
+pub const USUAL_HALF_LIFE: Duration = Duration::from_secs(6 * 3600);
 /// After this many half-lives nothing worth keeping is left of a record.
 const FORGOTTEN_AFTER_HALF_LIVES: f64 = 8.0;
 /// The chance of an amount that is above the bounds but below the capacity: others pay too, and a channel that did not
@@ -114,16 +115,16 @@ impl Knowledge {
         Self { capacity, low: Msat::ZERO, high: capacity, trouble: PerDirection::default(), learnt_at: now }
     }
 
-    fn half_lives(&self, now: UnixTime) -> f64 {
-        now.0.saturating_sub(self.learnt_at.0) as f64 / HALF_LIFE_SECONDS
+    fn half_lives(&self, now: UnixTime, half_life: Duration) -> f64 {
+        now.0.saturating_sub(self.learnt_at.0) as f64 / half_life.as_secs_f64().max(1.0)
     }
 
     /// What is left of this knowledge now.
-    fn at(&self, now: UnixTime) -> Self {
+    fn at(&self, now: UnixTime, half_life: Duration) -> Self {
         if now <= self.learnt_at {
             return *self;
         }
-        let keep = (-self.half_lives(now)).exp2();
+        let keep = (-self.half_lives(now, half_life)).exp2();
         let from_top = self.capacity.saturating_sub(self.high).0 as f64 * keep;
         Self {
             low: Msat((self.low.0 as f64 * keep) as u64),
@@ -147,6 +148,21 @@ impl Knowledge {
             high: high.0 as f64,
             capacity: self.capacity.0 as f64,
             trouble: f64::from(*self.trouble.get(direction)),
+        }
+    }
+
+    fn lesson(&self, short_channel_id: ShortChannelId, direction: Direction) -> Lesson {
+        let (passes, most) = match direction {
+            Direction::FromNode1 => (self.low, self.high),
+            Direction::FromNode2 => (self.capacity.saturating_sub(self.high), self.capacity.saturating_sub(self.low)),
+        };
+        Lesson {
+            short_channel_id,
+            direction,
+            learnt_at: self.learnt_at,
+            passes,
+            too_much: (most < self.capacity).then_some(Msat(most.0.saturating_add(1))),
+            had_trouble: *self.trouble.get(direction) > 0.0,
         }
     }
 
@@ -234,6 +250,24 @@ pub struct Scorer {
     channels: HashMap<ShortChannelId, Knowledge>,
     tags: TagSet,
     changed: BTreeSet<ShortChannelId>,
+    half_life: Duration,
+}
+
+/// What is known about one direction of a channel, as it was when something was learnt about the channel last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// The channel.
+    pub short_channel_id: ShortChannelId,
+    /// Of which of its ends.
+    pub direction: Direction,
+    /// When.
+    pub learnt_at: UnixTime,
+    /// This much could be sent; zero if nothing is known.
+    pub passes: Msat,
+    /// This was too much; `None` if nothing is known.
+    pub too_much: Option<Msat>,
+    /// It failed for another reason than the amount.
+    pub had_trouble: bool,
 }
 
 impl Default for Scorer {
@@ -245,7 +279,7 @@ impl Default for Scorer {
 impl Scorer {
     /// Nothing was learnt.
     pub fn new() -> Self {
-        Self { channels: HashMap::new(), tags: TagSet::new(), changed: BTreeSet::new() }
+        Self { channels: HashMap::new(), tags: TagSet::new(), changed: BTreeSet::new(), half_life: USUAL_HALF_LIFE }
     }
 
     /// How many channels something is known about.
@@ -258,13 +292,34 @@ impl Scorer {
         self.channels.is_empty()
     }
 
+    /// After this time a bound has moved half of its way back to knowing nothing.
+    pub fn half_life(&self) -> Duration {
+        self.half_life
+    }
+
+    /// From now on knowledge fades so fast, that which is there too.
+    pub fn set_half_life(&mut self, half_life: Duration) {
+        self.half_life = half_life;
+    }
+
+    /// All that is known, in no order.
+    pub fn lessons(&self) -> impl Iterator<Item = Lesson> {
+        let both = [Direction::FromNode1, Direction::FromNode2];
+        self.channels.iter().flat_map(move |(id, known)| both.map(|direction| known.lesson(*id, direction)))
+    }
+
+    /// What is known about a channel in one direction, if anything is.
+    pub fn lesson(&self, id: ShortChannelId, direction: Direction) -> Option<Lesson> {
+        self.channels.get(&id).map(|known| known.lesson(id, direction))
+    }
+
     pub(super) fn tags(&self) -> &TagSet {
         &self.tags
     }
 
     /// What is known about a channel in one direction, if anything is.
     pub fn bounds(&self, id: ShortChannelId, direction: Direction, now: UnixTime) -> Option<Bounds> {
-        self.channels.get(&id).map(|knowledge| knowledge.at(now).bounds(direction))
+        self.channels.get(&id).map(|knowledge| knowledge.at(now, self.half_life).bounds(direction))
     }
 
     fn learn(&mut self, hop: Attempted, now: UnixTime, lesson: impl FnOnce(&mut Knowledge)) {
@@ -272,7 +327,7 @@ impl Scorer {
         let hidden = HIDDEN_CAPACITY.max(Msat(hop.amount.0.saturating_mul(2)));
         let capacity = hop.capacity.unwrap_or(hidden);
         let knowledge = self.channels.entry(id).or_insert_with(|| Knowledge::new(capacity, now));
-        *knowledge = knowledge.at(now).with_capacity(capacity);
+        *knowledge = knowledge.at(now, self.half_life).with_capacity(capacity);
         lesson(knowledge);
         self.tags.insert(tag(id));
         self.changed.insert(id);
@@ -333,7 +388,8 @@ impl Scorer {
 
     /// Forgets what has faded.
     pub fn prune(&mut self, now: UnixTime) {
-        let faded = |knowledge: &Knowledge| knowledge.half_lives(now) > FORGOTTEN_AFTER_HALF_LIVES;
+        let half_life = self.half_life;
+        let faded = |knowledge: &Knowledge| knowledge.half_lives(now, half_life) > FORGOTTEN_AFTER_HALF_LIVES;
         let gone: Vec<_> = self.channels.iter().filter(|(_, known)| faded(known)).map(|(id, _)| *id).collect();
         self.changed.extend(gone.iter().copied());
         gone.iter().for_each(|id| {
@@ -489,6 +545,34 @@ mod tests {
         assert!(scorer.is_empty());
         assert_eq!(scorer.take_changed(), [(ID, None)]);
         assert!(!scorer.tags().contains(tag(ID)));
+    }
+
+    #[test]
+    fn knowledge_fades_as_fast_as_its_user_says() {
+        let mut scorer = Scorer::new();
+        scorer.lacked_liquidity(hop(Direction::FromNode1, 400), NOW);
+        let later = UnixTime(NOW.0 + 3_600);
+        let usual = chance(&scorer, Direction::FromNode1, 400.0, later);
+        scorer.set_half_life(Duration::from_secs(600));
+        assert!(chance(&scorer, Direction::FromNode1, 400.0, later) > usual);
+        scorer.set_half_life(Duration::from_secs(864_000));
+        assert!(chance(&scorer, Direction::FromNode1, 400.0, later) < usual);
+        scorer.prune(UnixTime(NOW.0 + 864_000));
+        assert_eq!(scorer.len(), 1, "what fades slowly is kept long");
+    }
+
+    #[test]
+    fn what_was_learnt_is_told_for_both_directions() {
+        let mut scorer = Scorer::new();
+        scorer.lacked_liquidity(hop(Direction::FromNode1, 400), NOW);
+        scorer.had_trouble(hop(Direction::FromNode2, 100), NOW);
+        let of = |direction| scorer.lesson(ID, direction).unwrap();
+        let (first, second) = (of(Direction::FromNode1), of(Direction::FromNode2));
+        assert_eq!((first.passes, first.too_much, first.had_trouble), (Msat::ZERO, Some(Msat(400)), false));
+        // What one side lacks the other has.
+        assert_eq!((second.passes, second.too_much, second.had_trouble), (Msat(601), None, true));
+        assert_eq!((scorer.lessons().count(), first.learnt_at), (2, NOW));
+        assert_eq!(scorer.lesson(ShortChannelId(8), Direction::FromNode1), None);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! The state machine: one event at a time, and what follows from it.
 
+use std::ops::RangeInclusive;
+
 use crate::channel::{
     AddHtlc, CannotAdd, Channel, HtlcFailure, IncomingHtlc, Key, Outbox, OwedSettlement, RestoreError, Settlement,
 };
@@ -147,6 +149,18 @@ impl Switch {
             out.emit(SwitchEffect::PolicyChanged { channel, policy });
         }
         Ok(out)
+    }
+
+    /// Forgets forwards of the history: it says nothing about what is on its way. Those that are forgotten have to be the oldest.
+    pub fn forget_forwards(&self, numbers: RangeInclusive<u64>) -> Outbox<SwitchEffect> {
+        let mut out = Outbox::default();
+        for number in numbers {
+            // The last one says which number comes next, after a restart too.
+            if number < self.last_forward {
+                out.delete(Key::Forward(number));
+            }
+        }
+        out
     }
 
     /// When an incoming HTLC that is being forwarded expires; right after a restart, also one that may be.
