@@ -134,12 +134,18 @@ pub(crate) const URI: &str = "uri";
 
 /// The secrets from which a node's tokens are made.
 pub(crate) struct RootKey {
-    first: [u8; 32],
+    first: RwLock<[u8; 32]>,
     more: RwLock<MoreKeys>,
     /// Of the keys whose tokens were shown: cancelled when the key is deleted.
     deleted: Mutex<HashMap<u64, CancellationToken>>,
-    /// Where `more` lies; `None`: in memory alone, for tests.
-    path: Option<PathBuf>,
+    /// Where the first one and `more` lie; `None`: in memory alone, for tests.
+    paths: Option<KeyPaths>,
+}
+
+#[derive(Debug)]
+struct KeyPaths {
+    first: PathBuf,
+    more: PathBuf,
 }
 
 /// The call that a token is shown for.
@@ -157,7 +163,7 @@ pub(crate) struct Call<'a> {
 impl RootKey {
     #[cfg(test)]
     pub(crate) fn new(key: [u8; 32]) -> Self {
-        Self { first: key, more: RwLock::default(), deleted: Mutex::default(), path: None }
+        Self { first: RwLock::new(key), more: RwLock::default(), deleted: Mutex::default(), paths: None }
     }
 
     /// The keys of this data directory; the first is made on first use.
@@ -176,14 +182,15 @@ impl RootKey {
             }
             Err(error) => return Err(error),
         };
-        let path = path.with_extension("keys.json");
-        Ok(Self { first, more: RwLock::new(MoreKeys::open(&path)?), deleted: Mutex::default(), path: Some(path) })
+        let paths = KeyPaths { first: path.to_owned(), more: path.with_extension("keys.json") };
+        let more = RwLock::new(MoreKeys::open(&paths.more)?);
+        Ok(Self { first: RwLock::new(first), more, deleted: Mutex::default(), paths: Some(paths) })
     }
 
     /// A token that allows `permissions`, made with the first key.
     pub(crate) fn bake(&self, permissions: &[Permission], nonce: [u8; 16]) -> Macaroon {
         let pairs = permissions.iter().map(|permission| (permission.entity.to_owned(), permission.action.to_owned()));
-        bake(&self.first, 0, pairs, nonce)
+        bake(&self.first(), 0, pairs, nonce)
     }
 
     /// A token that allows pairs of entity and action, made with the key of this id, which is made if there is none.
@@ -194,7 +201,7 @@ impl RootKey {
         nonce: [u8; 16],
     ) -> io::Result<Macaroon> {
         if id == 0 {
-            return Ok(bake(&self.first, 0, permissions, nonce));
+            return Ok(bake(&self.first(), 0, permissions, nonce));
         }
         let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
         let key = match more.get(id) {
@@ -222,6 +229,24 @@ impl RootKey {
         Ok(pairs.collect())
     }
 
+    fn first(&self) -> [u8; 32] {
+        *self.first.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another first key: every token that was made with the one before is taken back.
+    pub(crate) fn replace_first(&self) -> io::Result<()> {
+        let key: [u8; 32] = rand::random();
+        let mut first = self.first.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paths) = &self.paths {
+            write_new(&paths.first, &key)?;
+        }
+        *first = key;
+        if let Some(shown) = self.deleted().remove(&0) {
+            shown.cancel();
+        }
+        Ok(())
+    }
+
     /// The ids of all keys.
     pub(crate) fn ids(&self) -> Vec<u64> {
         let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
@@ -247,8 +272,8 @@ impl RootKey {
     }
 
     fn save(&self, more: &MoreKeys) -> io::Result<()> {
-        match &self.path {
-            Some(path) => write_new(path, &more.to_bytes()?),
+        match &self.paths {
+            Some(paths) => write_new(&paths.more, &more.to_bytes()?),
             None => Ok(()),
         }
     }
@@ -261,7 +286,7 @@ impl RootKey {
         let named = id.key();
         let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
         let key = match named {
-            Some(0) => Some(self.first),
+            Some(0) => Some(self.first()),
             Some(id) => more.get(id),
             None => None,
         };
@@ -269,8 +294,8 @@ impl RootKey {
             return Err(MacaroonError::WrongSignature);
         }
         let key_deleted = match named {
-            Some(id) if id != 0 => self.deleted().entry(id).or_default().clone(),
-            Some(_) | None => CancellationToken::new(),
+            Some(id) => self.deleted().entry(id).or_default().clone(),
+            None => CancellationToken::new(),
         };
         drop(more);
         let mut until = None;
@@ -453,6 +478,26 @@ mod tests {
         };
         assert_eq!(sorted(allowed), sorted(wanted.collect()));
         assert!(RootKey::permissions_of(b"x").is_err());
+    }
+
+    #[test]
+    fn another_first_key_takes_back_what_the_one_before_has_made_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("macaroons.key");
+        let keys = RootKey::open(&path).unwrap();
+        let one = || [("info".to_owned(), "read".to_owned())];
+        let [first, second] = [0, 7].map(|id| keys.bake_with(id, one(), [1; 16]).unwrap().to_bytes());
+        let needed = permission("info", "read");
+        let call = Call { path: "/a.B/C", needed: std::slice::from_ref(&needed), now: NOW, from: None };
+        let shown = keys.check(&first, &call).unwrap();
+        keys.replace_first().unwrap();
+        assert!(shown.term.key_deleted.is_cancelled(), "what is open with it ends");
+        let made_since = keys.bake_with(0, one(), [1; 16]).unwrap().to_bytes();
+        for keys in [keys, RootKey::open(&path).unwrap()] {
+            assert_eq!(keys.check_one(&first, &needed, NOW), Err(MacaroonError::WrongSignature));
+            assert_eq!(keys.check_one(&second, &needed, NOW), Ok(()));
+            assert_eq!(keys.check_one(&made_since, &needed, NOW), Ok(()));
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //!   24 words ⇄ 32 bytes of entropy ──(argon2id of the password → ChaCha20-Poly1305)── wallet.seed
 //! ```
 //!
-//! The file is written once, whole, and never overwritten. A wrong password changes nothing. It says, too, by which
-//! [`KeyScheme`] keys follow from the words: a wallet keeps the keys that it was made with.
+//! The file is written whole, and another seed never takes its place; another password puts a whole new file there. A wrong
+//! password changes nothing. It says, too, by which [`KeyScheme`] keys follow from the words: a wallet keeps the keys that it
+//! was made with.
 
 use std::{
     fs, io,
@@ -164,13 +165,32 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
     if exists(path) {
         return Err(SeedError::Exists(path.to_owned()));
     }
+    write(path, &sealed(path, seed, password)?)
+}
+
+/// Puts the seed under another password and gives it back. A crash leaves the file with the old password or with the new one.
+pub fn change_password(path: &Path, old: &str, new: &str) -> Result<Seed, SeedError> {
+    if new.chars().count() < MIN_PASSWORD {
+        return Err(SeedError::PasswordTooShort);
+    }
+    let seed = load(path, Some(old))?;
+    let file = sealed(path, &seed, Some(new))?;
+    // What could not be opened again must not take the place of what can.
+    if open(path, &file, Some(new))? != seed {
+        return Err(SeedError::Damaged { path: path.to_owned(), what: "it does not come back under the new password" });
+    }
+    write(path, &file)?;
+    Ok(seed)
+}
+
+fn sealed(path: &Path, seed: &Seed, password: Option<&str>) -> Result<SeedFile, SeedError> {
     let mut secret = Zeroizing::new(seed.entropy.to_vec());
     secret.extend_from_slice(seed.passphrase.as_bytes());
     let (version, keys) = match seed.scheme {
         KeyScheme::Coin => (COIN_VERSION, None),
         KeyScheme::Chain => (VERSION, Some(seed.scheme)),
     };
-    let file = match password {
+    Ok(match password {
         None => SeedFile { version, keys, lock: None, secret: hex::encode(secret.as_slice()) },
         Some(password) => {
             let salt: [u8; 16] = rand::random();
@@ -182,16 +202,22 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
                 .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it cannot be sealed" })?;
             SeedFile { version, keys, lock: Some(lock), secret: hex::encode(sealed) }
         }
-    };
-    let text = serde_json::to_vec_pretty(&file)
+    })
+}
+
+fn write(path: &Path, file: &SeedFile) -> Result<(), SeedError> {
+    let text = serde_json::to_vec_pretty(file)
         .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it cannot be encoded" })?;
     write_new(path, &text).map_err(|source| SeedError::Io { path: path.to_owned(), source })
 }
 
 /// Reads the seed back.
 pub fn load(path: &Path, password: Option<&str>) -> Result<Seed, SeedError> {
+    open(path, &read(path)?, password)
+}
+
+fn open(path: &Path, file: &SeedFile, password: Option<&str>) -> Result<Seed, SeedError> {
     let damaged = |what| SeedError::Damaged { path: path.to_owned(), what };
-    let file = read(path)?;
     let scheme = match (file.version, file.keys) {
         (..=COIN_VERSION, None) => KeyScheme::Coin,
         (VERSION.., Some(scheme)) => scheme,
@@ -278,6 +304,33 @@ mod tests {
         assert!(load(&path, Some("correct horse")).unwrap() == seed());
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&hex::encode([7; 32])), "the seed is not readable in the file");
+    }
+
+    #[test]
+    fn another_password_opens_the_same_seed_and_the_old_one_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        save(&path, &seed(), Some("correct horse")).unwrap();
+        let before = fs::read(&path).unwrap();
+        let wrong = change_password(&path, "battery staple", "a new password");
+        assert!(matches!(wrong, Err(SeedError::WrongPassword)));
+        let short = change_password(&path, "correct horse", "1234567");
+        assert!(matches!(short, Err(SeedError::PasswordTooShort)));
+        assert_eq!(fs::read(&path).unwrap(), before, "neither has changed anything");
+        // What a crash has left of an earlier change is in nobody's way.
+        fs::write(folder.path().join("wallet.seed.new"), "half of a f").unwrap();
+        assert!(change_password(&path, "correct horse", "a new password").unwrap() == seed());
+        assert!(load(&path, Some("a new password")).unwrap() == seed());
+        assert!(matches!(load(&path, Some("correct horse")), Err(SeedError::WrongPassword)));
+    }
+
+    #[test]
+    fn a_seed_without_a_password_can_be_given_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        save(&path, &seed(), None).unwrap();
+        assert!(change_password(&path, "", "a new password").unwrap() == seed());
+        assert!(matches!(load(&path, None), Err(SeedError::PasswordNeeded)));
     }
 
     #[test]
