@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "lnd/chainrpc/chainkit.proto",
     "lnd/chainrpc/chainnotifier.proto",
     "lnd/invoicesrpc/invoices.proto",
+    "lnd/peersrpc/peers.proto",
     "lnd/routerrpc/router.proto",
     "lnd/signrpc/signer.proto",
     "lnd/stateservice.proto",

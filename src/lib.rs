@@ -15,6 +15,7 @@ mod host;
 mod jsonrpc;
 mod lightning;
 mod limits;
+pub mod log_level;
 mod macaroon;
 mod metrics;
 mod request_room;

@@ -39,6 +39,13 @@ pub(crate) const MAX_UNHANDLED_MESSAGES: usize = 1024;
 /// than one ping in 30 seconds. A ping of 24 bytes must not buy a stranger thousands of our line.
 pub(crate) const PONGS_AT_ONCE: u64 = 512 << 10;
 pub(crate) const PONGS_PER_SECOND: u64 = 16 << 10;
+/// Bytes of messages for other programs that are taken from one peer, while a program listens; what is above is dropped. Each
+/// counts for `CUSTOM_OVERHEAD` more than it holds.
+pub(crate) const CUSTOM_AT_ONCE: u64 = 512 << 10;
+pub(crate) const CUSTOM_PER_SECOND: u64 = 64 << 10;
+pub(crate) const CUSTOM_OVERHEAD: u64 = 256;
+/// Such messages of all peers that a program may be behind: 8 MB of the longest ones.
+pub(crate) const CUSTOM_BACKLOG: usize = 128;
 /// What the shortest pong counts for: its frame, and the work.
 pub(crate) const PONG_OVERHEAD: u64 = 64;
 
@@ -122,6 +129,12 @@ pub(crate) const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const MAX_UNKNOWN_CALLERS: usize = MAX_KNOWN_CALLERS;
 /// Connections that have shown a token: a client needs one, a pool of clients some.
 pub(crate) const MAX_KNOWN_CALLERS: usize = 96;
+/// Bytes of the log that a call gives: its end.
+pub(crate) const MAX_LOG_ANSWER: u64 = 1 << 20;
+/// Addresses in what the node says of itself: each is some 20 bytes in every node's graph.
+pub(crate) const MAX_ANNOUNCED_ADDRESSES: usize = 16;
+/// Callers that wait until something stands in the chain, all together: each reads every block. Loop has a few for each swap.
+pub(crate) const MAX_CHAIN_WATCHES: usize = 256;
 /// Calls at a time on one connection of gRPC.
 pub(crate) const MAX_CALLS_PER_CONNECTION: u32 = 256;
 /// The largest request of JSON-RPC: a block in hexadecimal and some air.

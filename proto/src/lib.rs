@@ -36,6 +36,12 @@ pub mod invoicesrpc {
     tonic::include_proto!("invoicesrpc");
 }
 
+/// `Peers`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod peersrpc {
+    tonic::include_proto!("peersrpc");
+}
+
 /// `Router`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]
 pub mod routerrpc {

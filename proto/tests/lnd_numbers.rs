@@ -18,6 +18,7 @@ const LND_PACKAGES: &[&str] = &[
     "chainrpc",
     "lnrpc",
     "invoicesrpc",
+    "peersrpc",
     "routerrpc",
     "signrpc",
     "verrpc",
@@ -113,6 +114,7 @@ fn write_table(source: &Path, ours: &Facts) -> Result<(), Box<dyn Error>> {
     compiler.open_file(root.join("chainrpc/chainnotifier.proto"))?;
     compiler.open_file(root.join("invoicesrpc/invoices.proto"))?;
     compiler.open_file(root.join("signrpc/signer.proto"))?;
+    compiler.open_file(root.join("peersrpc/peers.proto"))?;
     compiler.open_file(root.join("verrpc/verrpc.proto"))?;
     compiler.open_file(root.join("walletrpc/walletkit.proto"))?;
     compiler.open_file(root.join("wtclientrpc/wtclient.proto"))?;

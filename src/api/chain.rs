@@ -9,11 +9,11 @@ use leyden_node::{
     BlockRef, InclusionProof, MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, Totals, TransactionInfo,
 };
 
-use super::{ApiError, Updates};
+use super::{ApiError, ChainWatch, Updates};
 
 /// The chain, its mempool, its miner and its peers.
 #[async_trait]
-pub(crate) trait Chain: Send + Sync {
+pub(crate) trait Chain: ChainWatch + Send + Sync {
     async fn status(&self) -> Result<ChainStatus, ApiError>;
     async fn disk_use(&self) -> Result<DiskUse, ApiError>;
     /// `NotFound` if there is none.

@@ -81,6 +81,23 @@ impl fmt::Debug for UnlockWallet {
     }
 }
 
+/// Another password for a wallet that is not open; it is opened then.
+pub(crate) struct ChangePassword {
+    pub current: Zeroizing<Vec<u8>>,
+    pub new: Zeroizing<Vec<u8>>,
+    /// Write no macaroon files, and take away those that are there.
+    pub stateless: bool,
+    /// Take back every macaroon that was made with the first key.
+    pub new_root_key: bool,
+}
+
+impl fmt::Debug for ChangePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = f.debug_struct("ChangePassword");
+        told.field("stateless", &self.stateless).field("new_root_key", &self.new_root_key).finish_non_exhaustive()
+    }
+}
+
 /// The node at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeInfo {

@@ -11,15 +11,21 @@
 //! bytes, an amount is not negative, an address is one of this network. What only the node can judge it answers
 //! with an [`ApiError`], whose text tells the caller what to do next.
 
+mod announcing;
 mod backups;
 mod bumping;
 mod chain;
+mod chain_watch;
 mod channels;
 mod closings;
 mod crossings;
+mod custom;
 mod deciding;
+mod diagnosis;
 mod error;
+mod experience;
 mod figures;
+mod forgetting;
 mod forwarding;
 mod funding;
 mod graph;
@@ -49,11 +55,13 @@ use tokio_stream::Stream;
 use crate::limits::LimitUse;
 
 pub(crate) use self::{
+    announcing::{AnnouncementChange, AnnouncementOp, Announcing},
     backups::{BackupSnapshot, Backups, ChannelBackup},
     bumping::{BumpFee, Bumping},
     chain::{
         BlockSelector, Chain, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash,
     },
+    chain_watch::{ChainSight, ChainWatch, FoundSpend, FoundTx, WantedSpend, WantedTx},
     channels::{
         ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary,
         Channels, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,
@@ -61,9 +69,13 @@ pub(crate) use self::{
     },
     closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
     crossings::{Cross, CrossingInfo, CrossingRate, CrossingStatus, Crossings, Networks},
+    custom::{CustomMessage, CustomMessages, FIRST_CUSTOM_TYPE, MAX_CUSTOM_DATA},
     deciding::{ChannelAnswer, ChannelQuestion, ChannelTerms, ChannelVerdict, Deciding, InterceptionAnswer},
+    diagnosis::Diagnosis,
     error::ApiError,
+    experience::{Experience, PairHistory, PairResult},
     figures::{ChannelFigures, Figures, NetworkFigures, PaymentFigures, TowerFigures},
+    forgetting::{ForgetUntil, Forgetting, ForgottenForwards},
     forwarding::{
         ChannelFee, ChannelStatus, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest,
         HtlcAmounts, HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
@@ -78,7 +90,7 @@ pub(crate) use self::{
         AddInvoice, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Invoices,
         RouteHintHop,
     },
-    lifecycle::{InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
+    lifecycle::{ChangePassword, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
     messages::{Messages, Signatory},
     payments::{
         Attempt, AttemptFailure, AttemptState, FailureReason, ForgetPayments, Payment, PaymentState, PaymentTarget,
@@ -110,7 +122,7 @@ pub(crate) type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ApiError>> + Se
 
 /// The daemon, whether or not its wallet is open.
 #[async_trait]
-pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
+pub(crate) trait Daemon: Tokens + Diagnosis + Send + Sync + 'static {
     /// How far the daemon has come. Cheap: it is asked on every call.
     fn state(&self) -> WalletState;
 
@@ -131,6 +143,10 @@ pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
     /// `Unavailable` after wrong ones from the same address; `FailedPrecondition` if there is no wallet; `AlreadyExists` if it is
     /// open.
     async fn unlock_wallet(&self, request: UnlockWallet, from: Option<IpAddr>) -> Result<(), ApiError>;
+
+    /// Puts the wallet under another password and opens it, for somebody at this address; answers with the admin macaroon. Errors as
+    /// of `unlock_wallet`, and `InvalidArgument` if the new password is too short.
+    async fn change_password(&self, request: ChangePassword, from: Option<IpAddr>) -> Result<Vec<u8>, ApiError>;
 
     /// The Lightning node and the wallet; `None` until the wallet is open.
     fn lightning(&self) -> Option<Arc<dyn Lightning>>;
@@ -159,17 +175,21 @@ pub(crate) trait Lightning:
     + Psbts
     + Signing
     + Messages
+    + CustomMessages
     + Peers
     + Channels
     + Funding
     + Deciding
+    + Announcing
     + Backups
     + Invoices
     + HoldInvoices
     + Payments
     + Graph
     + Forwarding
+    + Forgetting
     + Routes
+    + Experience
     + Closings
     + Bumping
     + Recovering

@@ -10,12 +10,13 @@ use file_rotate::{ContentLimit, FileRotate, compression::Compression, suffix::Ap
 use leyden::{
     bench,
     config::{Config, Flags},
-    daemon,
+    daemon, log_level,
 };
 use tracing_subscriber::{
     EnvFilter,
     field::MakeExt as _,
     fmt::format::{self, FormatFields},
+    reload,
 };
 
 /// Bytes of a log file before the next is begun, and how many old ones stay beside it.
@@ -67,7 +68,10 @@ fn start_log(config: &Config) -> Result<(), NoLog> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).fmt_fields(log_fields());
     let Some(path) = &config.log_file else {
         // What goes to a file or a pipe carries no colours.
-        log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+        let log = log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+        let level = log.reload_handle();
+        log_level::install(&config.log, move |level_spec| reload(&level, level_spec));
+        log.init();
         return Ok(());
     };
     let no_log = |source| NoLog { path: path.display().to_string(), source };
@@ -80,8 +84,16 @@ fn start_log(config: &Config) -> Result<(), NoLog> {
         Compression::None,
         Some(append_for_owner()),
     );
-    log.with_writer(Mutex::new(file)).with_ansi(false).init();
+    let log = log.with_writer(Mutex::new(file)).with_ansi(false).with_filter_reloading();
+    let level = log.reload_handle();
+    log_level::install(&config.log, move |level_spec| reload(&level, level_spec));
+    log.init();
     Ok(())
+}
+
+fn reload<S>(level: &reload::Handle<EnvFilter, S>, level_spec: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level_spec).map_err(|error| error.to_string())?;
+    level.reload(filter).map_err(|error| error.to_string())
 }
 
 fn append_for_owner() -> OpenOptions {

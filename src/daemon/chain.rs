@@ -58,6 +58,10 @@ impl ChainFacade {
         Ok(())
     }
 
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
     fn lightning(&self) -> Option<Arc<LightningNode>> {
         self.rewards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -105,7 +109,7 @@ fn no_block() -> ApiError {
     ApiError::not_found("there is no such block; `leyden chain tip` shows the height")
 }
 
-fn node_error(error: NodeError) -> ApiError {
+pub(super) fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
         NodeError::LightNode(_) | NodeError::ClockBehindChain { .. } => ApiError::precondition(error.to_string()),

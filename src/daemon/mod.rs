@@ -9,7 +9,10 @@
 
 mod announcement;
 mod chain;
+mod chain_watch;
+mod change_password;
 mod descriptors;
+mod diagnosis;
 mod metrics;
 mod passwords;
 mod private;
@@ -41,7 +44,8 @@ pub use run::{RunError, run};
 use crate::{
     admission::ConnectionSlots,
     api::{
-        ApiError, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState, Watchtower,
+        ApiError, Backups as _, Chain, ChangePassword, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet,
+        Updates, WalletState, Watchtower,
     },
     config::Config,
     counters::Counters,
@@ -294,8 +298,7 @@ impl LeydenDaemon {
         })
         .await
         .map_err(|error| failed(&error))?;
-        let lightning = LightningNode::new(runtime, self.config.alias.clone(), cross_with, self.fatal.clone())
-            .map_err(|error| failed(&error))?;
+        let lightning = LightningNode::new(runtime, cross_with, self.fatal.clone()).map_err(|error| failed(&error))?;
         let network = &self.config.params.name;
         info!(%network, listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
@@ -350,6 +353,10 @@ impl Daemon for LeydenDaemon {
 
     async fn unlock_wallet(&self, request: UnlockWallet, from: Option<IpAddr>) -> Result<(), ApiError> {
         self.unlock(request, from).await
+    }
+
+    async fn change_password(&self, request: ChangePassword, from: Option<IpAddr>) -> Result<Vec<u8>, ApiError> {
+        self.change_password_to(request, from).await
     }
 
     fn lightning(&self) -> Option<Arc<dyn Lightning>> {

@@ -98,6 +98,12 @@ impl LeydenDaemon {
         self.root_key.delete(key).map(drop).map_err(|error| ApiError::internal(error.to_string()))
     }
 
+    /// Ends all of them: who has logged in knew a password that holds no more.
+    pub(super) fn end_sessions(&self) -> std::io::Result<()> {
+        let sessions = self.root_key.ids().into_iter().filter(|key| is_session(*key));
+        sessions.map(|key| self.root_key.delete(key).map(drop)).collect()
+    }
+
     /// Refuses to make a token that outlives the session of the token that asks for it.
     pub(super) fn refuse_to_outlive(token: &[u8], key: u64) -> Result<(), ApiError> {
         if key == 0 && RootKey::key_of(token).is_some_and(is_session) {

@@ -10,13 +10,29 @@ use super::LeydenDaemon;
 use crate::{
     api::{ApiError, LogIn, Tokens},
     config::Layout,
-    macaroon::{self, RootKey},
+    macaroon::{self, Permission, RootKey},
 };
+
+/// Names of the files, and what each allows.
+fn files() -> impl Iterator<Item = (&'static str, &'static [Permission])> {
+    let sets = [("admin", macaroon::ADMIN), ("readonly", macaroon::READONLY), ("invoice", macaroon::INVOICE)];
+    sets.into_iter().chain(macaroon::SUBSERVERS.iter().copied())
+}
+
+/// Takes the macaroon files away that are there.
+pub(super) fn remove(layout: &Layout) -> std::io::Result<()> {
+    for (name, _) in files() {
+        match std::fs::remove_file(layout.macaroon(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
 
 /// Makes the macaroon files that are not there yet.
 pub(super) fn write(layout: &Layout, root_key: &RootKey) -> std::io::Result<()> {
-    let sets = [("admin", macaroon::ADMIN), ("readonly", macaroon::READONLY), ("invoice", macaroon::INVOICE)];
-    for (name, permissions) in sets.iter().chain(macaroon::SUBSERVERS).copied() {
+    for (name, permissions) in files() {
         let path = layout.macaroon(name);
         if !path.exists() {
             write_new(&path, &root_key.bake(permissions, rand::random()).to_bytes())?;

@@ -35,7 +35,7 @@ pub(super) enum MacaroonFiles {
 }
 
 impl MacaroonFiles {
-    fn of(stateless: bool) -> Self {
+    pub(super) fn of(stateless: bool) -> Self {
         if stateless { Self::None } else { Self::AsBefore }
     }
 }
@@ -161,7 +161,7 @@ impl LeydenDaemon {
     }
 
     /// Opens the wallet of the second network, which is made if there is none, beside that of the first.
-    async fn open_second(&self, first: &Seed, password: Option<String>, window: Option<u32>) -> Result<(), ApiError> {
+    pub(super) async fn open_second(&self, first: &Seed, password: Option<String>, window: Option<u32>) -> Result<(), ApiError> {
         let Some(second) = self.second().filter(|second| second.running().is_none()) else { return Ok(()) };
         let opened = async {
             let path = second.seed_path();
@@ -230,7 +230,7 @@ impl LeydenDaemon {
         }
     }
 
-    fn refuse_if_open(&self) -> Result<(), ApiError> {
+    pub(super) fn refuse_if_open(&self) -> Result<(), ApiError> {
         let second_is_open = self.second().is_none_or(|second| second.running().is_some());
         if self.running().is_none() || !second_is_open {
             return Ok(());
@@ -240,7 +240,7 @@ impl LeydenDaemon {
         ))
     }
 
-    fn refuse_on_second(&self) -> Result<(), ApiError> {
+    pub(super) fn refuse_on_second(&self) -> Result<(), ApiError> {
         match self.place {
             Place::First(_) => Ok(()),
             Place::Second => Err(ApiError::precondition(format!(

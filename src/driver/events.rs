@@ -20,6 +20,8 @@ use leyden_channels::{
 use secp256k1::PublicKey;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::limits::CUSTOM_BACKLOG;
+
 /// News that a listener may be behind.
 const BACKLOG: usize = 16_384;
 
@@ -79,6 +81,14 @@ pub(crate) enum OwnHtlcNews {
     Rejected,
 }
 
+/// A message of a type that is for anybody's own use, which the node only carries: from a peer, or to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CustomMessage {
+    pub peer: PublicKey,
+    pub message_type: u16,
+    pub data: Vec<u8>,
+}
+
 /// Complaints that are kept for each peer.
 const COMPLAINTS: usize = 20;
 /// Of how many peers complaints are kept (a stranger costs nothing to be), and how much of each.
@@ -101,6 +111,7 @@ pub(crate) struct Events {
     htlcs: broadcast::Sender<HtlcActivity>,
     peers: broadcast::Sender<PeerNews>,
     payments: broadcast::Sender<Arc<Payment>>,
+    custom: broadcast::Sender<Arc<CustomMessage>>,
 }
 
 impl Default for Events {
@@ -113,6 +124,7 @@ impl Default for Events {
             htlcs: broadcast::channel(BACKLOG).0,
             peers: broadcast::channel(BACKLOG).0,
             payments: broadcast::channel(BACKLOG).0,
+            custom: broadcast::channel(CUSTOM_BACKLOG).0,
         }
     }
 }
@@ -138,6 +150,19 @@ impl Events {
     /// Every change of every payment.
     pub(crate) fn payments(&self) -> broadcast::Receiver<Arc<Payment>> {
         self.payments.subscribe()
+    }
+
+    /// Whether anybody listens to messages that the node does not read itself.
+    pub(crate) fn hears_custom_messages(&self) -> bool {
+        self.custom.receiver_count() > 0
+    }
+
+    pub(crate) fn custom_message(&self, message: CustomMessage) {
+        let _ = self.custom.send(Arc::new(message));
+    }
+
+    pub(crate) fn custom_messages(&self) -> broadcast::Receiver<Arc<CustomMessage>> {
+        self.custom.subscribe()
     }
 
     pub(crate) fn peer(&self, news: PeerNews) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod acceptors;
 mod allowance;
+pub(crate) mod announced;
 mod background;
 mod backoff;
 pub(crate) mod backup;

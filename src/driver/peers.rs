@@ -53,10 +53,12 @@ pub(crate) enum Refused {
     Stranger,
     /// A channel that a peer promises to fund, or one that had to give way.
     Opening,
+    /// A message for other programs.
+    Custom,
 }
 
 impl Refused {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 /// Why a channel does not get its place.
@@ -337,6 +339,13 @@ impl Peers {
                 limit: crate::limits::PONGS_PER_SECOND,
                 refused: refused(Refused::Pong),
                 what: "bytes of pongs a second for one peer; more is not answered",
+            },
+            LimitUse {
+                name: "lightning.custom_messages",
+                used: 0,
+                limit: crate::limits::CUSTOM_PER_SECOND,
+                refused: refused(Refused::Custom),
+                what: "bytes a second of one peer's messages for other programs; more is dropped",
             },
             LimitUse {
                 name: "lightning.unsent_answers",

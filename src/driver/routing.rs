@@ -100,7 +100,7 @@ fn save(store: &Store, learnt: &Mutex<Scorer>) -> Result<(), StoreError> {
 }
 
 impl Services {
-    fn learnt(&self) -> MutexGuard<'_, Scorer> {
+    pub(crate) fn learnt(&self) -> MutexGuard<'_, Scorer> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,7 +12,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -37,6 +37,7 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
+    announced::{Announced, node_address},
     backup::Backups,
     chain::{ChainWatch, LookBack},
     committer::{Committer, NodeEffect},
@@ -276,9 +277,12 @@ impl Runtime {
             router: Mutex::default(),
             failure_updates: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store, begun)?),
-            alias,
+            announced: RwLock::new(Announced {
+                alias,
+                color: color(&keys.node_id()),
+                addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
+            }),
             zero_conf_peers,
-            addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
             keys,
             local,
             wallet,
@@ -623,13 +627,15 @@ fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Channe
     services.peers.enter(node_id, start, command);
 }
 
+/// How maps of the network paint this node: red, green and blue from its key.
+fn color(node_id: &PublicKey) -> [u8; 3] {
+    let [_, red, green, blue, ..] = node_id.serialize();
+    [red, green, blue]
+}
+
 /// Where the network is told to reach us. An address that we only listen on counts if others can reach it: one of this
 /// machine or its own network does so on regtest alone.
 fn announced_addresses(announce: &[SocketAddr], listen: SocketAddr, is_regtest: bool) -> Vec<NodeAddress> {
-    let node_address = |address: &SocketAddr| match address.ip() {
-        IpAddr::V4(ip) => NodeAddress::Ipv4 { address: ip.octets(), port: address.port() },
-        IpAddr::V6(ip) => NodeAddress::Ipv6 { address: ip.octets(), port: address.port() },
-    };
     let is_near = match listen.ip() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
@@ -643,7 +649,8 @@ fn announced_addresses(announce: &[SocketAddr], listen: SocketAddr, is_regtest: 
 fn load_invoices(store: &Store) -> Result<Invoices, StoreError> {
     let records = store.core_records(&Key::all_invoices_prefix())?;
     let invoices = records.iter().map(|(_, value)| record::decode_invoice(value)).collect::<Result<Vec<_>, _>>();
-    Ok(Invoices::restore(invoices.map_err(|error| store.damaged(&error.to_string()))?))
+    let invoices = Invoices::restore(invoices.map_err(|error| store.damaged(&error.to_string()))?);
+    Ok(invoices.numbered_after(store.invoice_number()?))
 }
 
 fn load_payments(store: &Store) -> Result<Payments, StoreError> {

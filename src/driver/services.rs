@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -31,7 +31,6 @@ use leyden_channels::{
         ChannelId, CltvExpiry, CommitmentType, DirectoryId, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
         PaymentHash, TipTrust, UnixTime,
     },
-    wire::NodeAddress,
 };
 use leyden_node::{Node, TimeBudget, TipDoubt};
 use secp256k1::PublicKey;
@@ -39,6 +38,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     acceptors::Acceptors,
+    announced::Announced,
     backup::Backups,
     chain::ChainWatch,
     committer::{Committer, NodeEffect, PendingEffects, Stopped},
@@ -114,9 +114,8 @@ pub(crate) struct Services {
     /// What payments have taught about channels.
     pub learnt: Mutex<Scorer>,
     pub failure_updates: Mutex<FailureUpdates>,
-    /// What we are called, and where others reach us.
-    pub alias: String,
-    pub addresses: Vec<NodeAddress>,
+    /// What we say of ourselves.
+    pub announced: RwLock<Announced>,
     /// What enforcing closed channels may cost, and how careful it is.
     pub enforcement_policy: onchain::EnforcementPolicy,
     pub invoice_network: InvoiceNetwork,
@@ -133,10 +132,9 @@ impl Services {
         self.keys.node_id()
     }
 
-    /// How maps of the network paint this node: red, green and blue from its key.
-    pub(crate) fn color(&self) -> [u8; 3] {
-        let [_, red, green, blue, ..] = self.node_id().serialize();
-        [red, green, blue]
+    /// What we say of ourselves now.
+    pub(crate) fn announced(&self) -> Announced {
+        self.announced.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn now(&self) -> UnixTime {

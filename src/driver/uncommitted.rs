@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   pong, ping, warning, error, peer storage ──► Uncommitted ─┐
+//!   what only other programs understand      ──► Uncommitted ─┤
 //!   gossip                                   ──► Gossip      ─┼──► the connection
 //!   everything else      Outbox ──commit──► Effect::Send     ─┘
 //! ```
@@ -16,9 +17,14 @@
 //! ```
 
 use leyden_channels::wire::{
-    ErrorMessage, Message, Warning,
+    ErrorMessage, MAX_MESSAGE_LEN, Message, Warning,
     control::{PeerStorage, PeerStorageRetrieval, Ping, Pong},
 };
+
+/// The first type that is for anybody's own use (BOLT 1, Lightning Message Format).
+pub(crate) const FIRST_CUSTOM_TYPE: u16 = 32_768;
+/// What a message has room for beside its type (BOLT 8: its length has two bytes).
+pub(crate) const MAX_CUSTOM_DATA: usize = MAX_MESSAGE_LEN - size_of::<u16>();
 
 /// A message that depends on nothing durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +52,32 @@ uncommitted!(Ping, Pong, Warning, PeerStorage, PeerStorageRetrieval);
 impl From<ErrorMessage> for Uncommitted {
     fn from(message: ErrorMessage) -> Self {
         Self(Message::Error(message))
+    }
+}
+
+/// A message whose type BOLT 1 leaves to anybody's own use: nothing of this node's reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Custom {
+    message_type: u16,
+    payload: Vec<u8>,
+}
+
+impl Custom {
+    /// `None` if the type is one of the protocol's, or the message too long.
+    pub(crate) fn new(message_type: u16, payload: Vec<u8>) -> Option<Self> {
+        let is_custom = message_type >= FIRST_CUSTOM_TYPE && payload.len() <= MAX_CUSTOM_DATA;
+        is_custom.then_some(Self { message_type, payload })
+    }
+
+    /// Bytes of the message, its type apart.
+    pub(crate) fn len(&self) -> usize {
+        self.payload.len()
+    }
+}
+
+impl From<Custom> for Uncommitted {
+    fn from(Custom { message_type, payload }: Custom) -> Self {
+        Self(Message::Unknown { message_type, payload })
     }
 }
 
@@ -77,6 +109,15 @@ mod tests {
     use leyden_channels::wire::{RevokeAndAck, queries::GossipTimestampFilter};
 
     use super::*;
+
+    #[test]
+    fn no_message_of_the_protocol_passes_as_a_programs_own() {
+        assert!(Custom::new(128, vec![1]).is_none() && Custom::new(32_767, Vec::new()).is_none());
+        assert!(Custom::new(32_768, vec![0; MAX_CUSTOM_DATA + 1]).is_none());
+        let most = Custom::new(u16::MAX, vec![0; MAX_CUSTOM_DATA]).unwrap();
+        assert_eq!(most.len(), MAX_CUSTOM_DATA);
+        assert!(Uncommitted::from(most).message().encode().is_ok());
+    }
 
     #[test]
     fn only_gossip_and_warnings_pass_as_gossip() {

@@ -1,6 +1,6 @@
 //! The calls about forwarding: terms, what was earned, events.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use bitcoin::OutPoint;
@@ -11,7 +11,7 @@ use leyden_channels::{
     wire::alias_text,
 };
 
-use super::{LightningNode, internal, invoices::futures_unfold};
+use super::{LightningNode, invoices::futures_unfold};
 use crate::{
     api::{
         ApiError, ChannelFee, ChannelStatus, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage,
@@ -169,24 +169,40 @@ fn history(services: &Services, request: &ForwardsRequest) -> Result<ForwardsPag
     Ok(page)
 }
 
-fn forward_at(services: &Services, number: u64) -> Result<Option<ForwardRecord>, StoreError> {
+/// The numbers of all forwards up to a time, but for the very last one, which says which number comes next; an empty range if there
+/// are none.
+pub(super) fn numbers_until(services: &Services, until: u64) -> Result<RangeInclusive<u64>, ApiError> {
+    let (first, last) = kept_numbers(services)?;
+    let next = first_since(services, until.saturating_add(1))?;
+    Ok(first..=next.saturating_sub(1).min(last.saturating_sub(1)))
+}
+
+/// The first and the last number in the history: 1 and 0 if it is empty.
+fn kept_numbers(services: &Services) -> Result<(u64, u64), ApiError> {
+    let number = |row: Option<(Vec<u8>, Vec<u8>)>| match row.and_then(|(key, _)| Key::decode(&key)) {
+        Some(Key::Forward(number)) => Some(number),
+        _ => None,
+    };
+    let prefix = Key::all_forwards_prefix();
+    let first = number(services.store.first_core_record(&prefix)?).unwrap_or(1);
+    let last = number(services.store.last_core_record(&prefix)?).unwrap_or(0);
+    Ok((first, last))
+}
+
+pub(super) fn forward_at(services: &Services, number: u64) -> Result<Option<ForwardRecord>, StoreError> {
     let Some(bytes) = services.store.core_record(&Key::Forward(number).encode())? else { return Ok(None) };
     ForwardRecord::decode(number, &bytes).map(Some).map_err(|error| services.store.damaged(&error.to_string()))
 }
 
-/// The number of the first forward at or after `time`. Numbers rise with time and none is left out, so halving finds it
+/// The number of the first forward at or after `time`. Numbers rise with time and only the oldest are forgotten, so halving finds it
 /// in a history of any length.
 fn first_since(services: &Services, time: u64) -> Result<u64, ApiError> {
-    let last = services.store.last_core_record(&Key::all_forwards_prefix())?;
-    let last = last.and_then(|(key, _)| match Key::decode(&key) {
-        Some(Key::Forward(number)) => Some(number),
-        _ => None,
-    });
-    let (mut low, mut high) = (1, last.map_or(1, |last| last.saturating_add(1)));
+    let (first, last) = kept_numbers(services)?;
+    let (mut low, mut high) = (first, last.saturating_add(1));
     while low < high {
         let middle = low + (high - low) / 2;
-        let record = forward_at(services, middle)?.ok_or_else(|| internal("a forward is missing in the history"))?;
-        if record.at.0 < time {
+        // What has been forgotten since was older.
+        if forward_at(services, middle)?.is_none_or(|record| record.at.0 < time) {
             low = middle + 1;
         } else {
             high = middle;

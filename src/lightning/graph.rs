@@ -82,10 +82,16 @@ impl Graph for LightningNode {
                 }
             })
         };
+        // Each of them has this node at one end.
+        let ours = self.unannounced().await;
         let mut view = match known {
             Some(view) => view,
             // We know ourselves, whatever the network knows.
             None if node == local => GraphNodeView { node: self.own_node(), channels: Vec::new() },
+            // A peer of ours is a node that we know, if nobody else does.
+            None if ours.iter().any(|channel| channel.nodes.contains(&node)) => {
+                GraphNodeView { node: GraphNode { id: node, info: None }, channels: Vec::new() }
+            }
             None => {
                 let text = format!(
                     "unable to find node: {node} is not known, it has no channel that was announced to this node"
@@ -94,9 +100,7 @@ impl Graph for LightningNode {
             }
         };
         name_outputs(services, &mut view.channels).await;
-        if node == local {
-            view.channels.extend(self.unannounced().await);
-        }
+        view.channels.extend(ours.into_iter().filter(|channel| channel.nodes.contains(&node)));
         Ok(view)
     }
 
@@ -134,11 +138,12 @@ impl Graph for LightningNode {
 impl LightningNode {
     fn own_node(&self) -> GraphNode {
         let services = self.services();
+        let announced = services.announced();
         let info = GraphNodeInfo {
             timestamp: 0,
-            alias: services.alias.clone(),
-            color: services.color(),
-            addresses: services.addresses.iter().map(address).collect(),
+            alias: announced.alias,
+            color: announced.color,
+            addresses: announced.addresses.iter().map(address).collect(),
             features: services.local.features.clone(),
         };
         GraphNode { id: NodeId::from(services.node_id()), info: Some(info) }
@@ -171,11 +176,20 @@ impl LightningNode {
     }
 }
 
-/// Looks up the funding outputs that the gossip task has not come to yet after a start.
+/// Funding outputs that one call looks up: each means to read a block.
+const LOOKS_AT_ONCE: usize = 200;
+
+/// Looks up the funding outputs that the gossip task has not come to yet, if they are few. Of a whole graph whose outputs were never
+/// looked up, as of an earlier version's, most have no name until the gossip task has done that.
 async fn name_outputs(services: &Services, channels: &mut [GraphChannel]) {
+    let mut looks = LOOKS_AT_ONCE;
     for channel in channels {
         let id = channel.short_channel_id;
         channel.funding = services.gossip.output_of(id);
+        if channel.funding.is_none() {
+            let Some(left) = looks.checked_sub(1) else { continue };
+            looks = left;
+        }
         if channel.funding.is_none()
             && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
         {

@@ -1,5 +1,6 @@
 //! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
 
+mod announcing;
 mod backups;
 mod bumping;
 mod channels;
@@ -8,8 +9,11 @@ mod closing;
 mod closing_rates;
 mod closings;
 mod crossings;
+mod custom;
 mod deciding;
+mod experience;
 mod figures;
+mod forgetting;
 mod forwarding;
 mod funding;
 mod graph;
@@ -72,7 +76,6 @@ const SEEING_LIMIT: Duration = Duration::from_secs(10);
 /// The open wallet, its channels and payments.
 pub(crate) struct LightningNode {
     runtime: Runtime,
-    alias: String,
     crossings: CrossingCalls,
     signing_sessions: Musig2Sessions,
 }
@@ -81,7 +84,6 @@ impl LightningNode {
     /// `other` is the node on another network, to and from whose network payments cross. `fatal` ends the process with its message.
     pub(crate) fn new(
         mut runtime: Runtime,
-        alias: String,
         other: Option<Arc<dyn CrossingNode>>,
         fatal: mpsc::UnboundedSender<String>,
     ) -> Result<Arc<Self>, StoreError> {
@@ -91,7 +93,7 @@ impl LightningNode {
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
-            Self { runtime, alias, crossings, signing_sessions: Musig2Sessions::default() }
+            Self { runtime, crossings, signing_sessions: Musig2Sessions::default() }
         }))
     }
 
@@ -237,6 +239,7 @@ impl Lightning for LightningNode {
     async fn info(&self) -> Result<NodeInfo, ApiError> {
         let services = self.services();
         let tip = services.node.tip();
+        let announced = services.announced();
         let states = self.peer_states().await;
         let channels = || states.iter().flat_map(|state| &state.channels);
         let count = |wanted: fn(&leyden_channels::channel::Summary) -> bool| {
@@ -248,8 +251,8 @@ impl Lightning for LightningNode {
         let pending = pending.opening.len() + pending.waiting_close.len() + pending.force_closing.len();
         Ok(NodeInfo {
             node_id: services.node_id(),
-            alias: self.alias.clone(),
-            color: services.color(),
+            alias: announced.alias,
+            color: announced.color,
             pending_channels: u32::try_from(pending).unwrap_or(u32::MAX),
             active_channels: count(|channel| channel.state == StateName::Normal && channel.usable),
             inactive_channels: count(|channel| channel.state == StateName::Normal && !channel.usable),
@@ -262,9 +265,9 @@ impl Lightning for LightningNode {
                 && services.node.check_tip().is_ok(),
             wallet_synced: synced,
             synced_to_graph: services.gossip.has_caught_up(),
-            addresses: match services.addresses.as_slice() {
+            addresses: match announced.addresses.as_slice() {
                 [] => vec![self.listen().to_string()],
-                announced => announced.iter().map(graph::address).collect(),
+                addresses => addresses.iter().map(graph::address).collect(),
             },
             features: services.local.features.clone(),
         })

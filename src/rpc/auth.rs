@@ -63,6 +63,9 @@ const fn may(entity: &'static str, action: &'static str) -> Permission {
 
 const INFO_READ: &[Permission] = &[may("info", "read")];
 const INFO_WRITE: &[Permission] = &[may("info", "write")];
+/// Settings and log tell of everything.
+const DEBUG_READ: &[Permission] =
+    &[may("info", "read"), may("offchain", "read"), may("onchain", "read"), may("peers", "read")];
 const ADDRESS_READ: &[Permission] = &[may("address", "read")];
 const ADDRESS_WRITE: &[Permission] = &[may("address", "write")];
 const MESSAGE_READ: &[Permission] = &[may("message", "read")];
@@ -96,7 +99,10 @@ pub(crate) fn access(path: &str) -> Access {
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
             "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" => Access::Needs(OFFCHAIN_WRITE),
-            "UpdateChanStatus" | "HtlcInterceptor" => Access::Needs(OFFCHAIN_WRITE),
+            "UpdateChanStatus" | "HtlcInterceptor" | "SetMissionControlConfig" | "DeleteForwardingHistory" => {
+                Access::Needs(OFFCHAIN_WRITE)
+            }
+            "QueryMissionControl" | "QueryProbability" | "GetMissionControlConfig" => Access::Needs(OFFCHAIN_READ),
             "BuildRoute" | "EstimateRouteFee" => Access::Needs(OFFCHAIN_READ),
             "TrackPaymentV2" | "TrackPayments" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
@@ -130,7 +136,11 @@ pub(crate) fn access(path: &str) -> Access {
             _ => Access::Unknown,
         },
         "chainrpc.ChainNotifier" => match method {
-            "RegisterBlockEpochNtfn" => Access::Needs(ONCHAIN_READ),
+            "RegisterConfirmationsNtfn" | "RegisterSpendNtfn" | "RegisterBlockEpochNtfn" => Access::Needs(ONCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "peersrpc.Peers" => match method {
+            "UpdateNodeAnnouncement" => Access::Needs(PEERS_WRITE),
             _ => Access::Unknown,
         },
         "signrpc.Signer" => match method {
@@ -247,6 +257,8 @@ fn lightning(method: &str) -> Access {
         "WalletBalance" | "GetTransactions" | "ListUnspent" => ONCHAIN_READ,
         "SubscribeTransactions" | "EstimateFee" => ONCHAIN_READ,
         "SendCoins" | "SendMany" => ONCHAIN_WRITE,
+        "SendCustomMessage" => OFFCHAIN_WRITE,
+        "SubscribeCustomMessages" | "ListAliases" => OFFCHAIN_READ,
         "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
         "ListPeers" | "SubscribePeerEvents" => PEERS_READ,
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" | "AbandonChannel" => CHANNELS_WRITE,
@@ -264,13 +276,14 @@ fn lightning(method: &str) -> Access {
         | "GetNetworkInfo"
         | "QueryRoutes"
         | "SubscribeChannelGraph" => INFO_READ,
-        "AddInvoice" => INVOICES_WRITE,
+        "AddInvoice" | "DeleteCanceledInvoice" => INVOICES_WRITE,
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
         "ListPermissions" => INFO_READ,
         "BakeMacaroon" => MACAROON_GENERATE,
         "ListMacaroonIDs" | "CheckMacaroonPermissions" => MACAROON_READ,
         "DeleteMacaroonID" => MACAROON_WRITE,
-        "StopDaemon" => INFO_WRITE,
+        "StopDaemon" | "DebugLevel" => INFO_WRITE,
+        "GetDebugInfo" => DEBUG_READ,
         _ => return Access::Unknown,
     })
 }

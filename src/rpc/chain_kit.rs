@@ -3,15 +3,15 @@
 use bitcoin::{BlockHash, consensus, hashes::Hash as _};
 use leyden_channels::types::Height;
 use leyden_proto::chainrpc::{
-    BlockEpoch, GetBestBlockRequest, GetBestBlockResponse, GetBlockHashRequest, GetBlockHashResponse,
-    GetBlockHeaderRequest, GetBlockHeaderResponse, GetBlockRequest, GetBlockResponse, chain_kit_server::ChainKit,
-    chain_notifier_server::ChainNotifier,
+    BlockEpoch, ConfEvent, ConfRequest, GetBestBlockRequest, GetBestBlockResponse, GetBlockHashRequest,
+    GetBlockHashResponse, GetBlockHeaderRequest, GetBlockHeaderResponse, GetBlockRequest, GetBlockResponse, SpendEvent,
+    SpendRequest, chain_kit_server::ChainKit, chain_notifier_server::ChainNotifier,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::edge,
+    convert::{chain_watch, edge},
     status::{Replies, replies},
 };
 use crate::api::{ApiError, BlockSelector};
@@ -72,7 +72,27 @@ impl ChainKit for ChainKitService {
 
 #[tonic::async_trait]
 impl ChainNotifier for ChainKitService {
+    type RegisterConfirmationsNtfnStream = Replies<ConfEvent>;
+    type RegisterSpendNtfnStream = Replies<SpendEvent>;
     type RegisterBlockEpochNtfnStream = Replies<BlockEpoch>;
+
+    async fn register_confirmations_ntfn(
+        &self,
+        request: Request<ConfRequest>,
+    ) -> Result<Response<Self::RegisterConfirmationsNtfnStream>, Status> {
+        let (wanted, with_block) = chain_watch::transaction(request.into_inner())?;
+        let found = self.context.chain()?.confirmations(wanted).await?;
+        Ok(replies(found, &self.context.stopping, move |sight| Some(chain_watch::confirmation(sight, with_block))))
+    }
+
+    async fn register_spend_ntfn(
+        &self,
+        request: Request<SpendRequest>,
+    ) -> Result<Response<Self::RegisterSpendNtfnStream>, Status> {
+        let wanted = chain_watch::spend(request.into_inner())?;
+        let found = self.context.chain()?.spends(wanted).await?;
+        Ok(replies(found, &self.context.stopping, |sight| Some(chain_watch::spending(sight))))
+    }
 
     async fn register_block_epoch_ntfn(
         &self,

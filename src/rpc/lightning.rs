@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Context, assemble, auth,
     convert::{
-        backups, channels, deciding, edge, forwarding, funding, graph, invoices, lifecycle, payments, recovery, routes,
-        tokens, wallet, wallet_kit,
+        backups, channels, custom, deciding, edge, forgetting, forwarding, funding, graph, invoices, lifecycle,
+        payments, recovery, routes, tokens, wallet, wallet_kit,
     },
     status::{Replies, replies, requests},
 };
@@ -40,6 +40,7 @@ impl Lightning for LightningService {
     type SubscribeChannelBackupsStream = Replies<lnrpc::ChanBackupSnapshot>;
     type SubscribeTransactionsStream = Replies<lnrpc::Transaction>;
     type SubscribeChannelGraphStream = Replies<lnrpc::GraphTopologyUpdate>;
+    type SubscribeCustomMessagesStream = Replies<lnrpc::CustomMessage>;
     type SubscribePeerEventsStream = Replies<lnrpc::PeerEvent>;
     type SubscribeInvoicesStream = Replies<lnrpc::Invoice>;
 
@@ -152,6 +153,23 @@ impl Lightning for LightningService {
             valid: signatory.is_some_and(|signatory| signatory.is_known),
             pubkey: signatory.map(|signatory| signatory.node_id.to_string()).unwrap_or_default(),
         })
+    }
+
+    async fn send_custom_message(
+        &self,
+        request: Request<lnrpc::SendCustomMessageRequest>,
+    ) -> Reply<lnrpc::SendCustomMessageResponse> {
+        let lightning = self.context.lightning()?;
+        lightning.send_custom(custom::to_send(request.into_inner())?).await?;
+        reply(lnrpc::SendCustomMessageResponse { status: "message sent successfully".to_owned() })
+    }
+
+    async fn subscribe_custom_messages(
+        &self,
+        _request: Request<lnrpc::SubscribeCustomMessagesRequest>,
+    ) -> Reply<Self::SubscribeCustomMessagesStream> {
+        let messages = self.context.lightning()?.custom_messages().await?;
+        Ok(replies(messages, &self.context.stopping, |message| Some(custom::received(&message))))
     }
 
     async fn get_recovery_info(
@@ -422,6 +440,23 @@ impl Lightning for LightningService {
         reply(assemble(make).await?)
     }
 
+    async fn delete_canceled_invoice(
+        &self,
+        request: Request<lnrpc::DelCanceledInvoiceReq>,
+    ) -> Reply<lnrpc::DelCanceledInvoiceResp> {
+        let lightning = self.context.lightning()?;
+        let hash = forgetting::invoice(&request.into_inner())?;
+        lightning.forget_invoice(hash).await?;
+        reply(lnrpc::DelCanceledInvoiceResp {
+            status: format!("canceled invoice deleted successfully: invoice hash {hash}"),
+        })
+    }
+
+    async fn list_aliases(&self, _request: Request<lnrpc::ListAliasesRequest>) -> Reply<lnrpc::ListAliasesResponse> {
+        let channels = self.context.lightning()?.channels().await?;
+        reply(lnrpc::ListAliasesResponse { alias_maps: channels.iter().filter_map(channels::alias_map).collect() })
+    }
+
     async fn subscribe_invoices(
         &self,
         request: Request<lnrpc::InvoiceSubscription>,
@@ -554,6 +589,25 @@ impl Lightning for LightningService {
         _request: Request<lnrpc::ListPermissionsRequest>,
     ) -> Reply<lnrpc::ListPermissionsResponse> {
         reply(tokens::all())
+    }
+
+    async fn debug_level(&self, request: Request<lnrpc::DebugLevelRequest>) -> Reply<lnrpc::DebugLevelResponse> {
+        self.context.lightning()?;
+        let lnrpc::DebugLevelRequest { show, level_spec } = request.into_inner();
+        let sub_systems = match show {
+            true => self.context.daemon.log_parts().join(" "),
+            false => self.context.daemon.set_log_level(&level_spec)?,
+        };
+        reply(lnrpc::DebugLevelResponse { sub_systems })
+    }
+
+    async fn get_debug_info(&self, request: Request<lnrpc::GetDebugInfoRequest>) -> Reply<lnrpc::GetDebugInfoResponse> {
+        self.context.lightning()?;
+        let log = match request.into_inner().include_log {
+            true => self.context.daemon.log_lines().await?,
+            false => Vec::new(),
+        };
+        reply(lnrpc::GetDebugInfoResponse { config: self.context.daemon.settings().into_iter().collect(), log })
     }
 
     async fn stop_daemon(&self, _request: Request<lnrpc::StopRequest>) -> Reply<lnrpc::StopResponse> {

@@ -28,6 +28,7 @@ mod invoices;
 mod lightning;
 mod limits;
 mod networks;
+mod peers;
 mod recovery;
 mod router;
 mod session;
@@ -70,6 +71,7 @@ use leyden_proto::{
     lnrpc::lightning_server::LightningServer,
     lnrpc::state_server::StateServer,
     lnrpc::wallet_unlocker_server::WalletUnlockerServer,
+    peersrpc::peers_server::PeersServer,
     routerrpc::router_server::RouterServer,
     signrpc::signer_server::SignerServer,
     verrpc::versioner_server::VersionerServer,
@@ -191,9 +193,13 @@ impl Services {
                 ChainKitServer::new(chain_kit::ChainKitService::new(context.clone()))
                     .max_encoding_message_size(MAX_MESSAGE),
             )
-            .add_service(ChainNotifierServer::new(chain_kit::ChainKitService::new(context.clone())))
+            .add_service(
+                ChainNotifierServer::new(chain_kit::ChainKitService::new(context.clone()))
+                    .max_encoding_message_size(MAX_MESSAGE),
+            )
             .add_service(InvoicesServer::new(invoices::InvoicesService::new(context.clone())))
             .add_service(RouterServer::new(router::RouterService::new(context.clone())))
+            .add_service(PeersServer::new(peers::PeersService::new(context.clone())))
             .add_service(StateServer::new(state::StateService::new(context.clone())))
             .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
             .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))

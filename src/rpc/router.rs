@@ -8,8 +8,8 @@ use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Context,
-    convert::{deciding, edge, forwarding, payments, routes},
+    Context, assemble,
+    convert::{deciding, edge, experience, forgetting, forwarding, payments, routes},
     status::{Replies, replies, requests},
 };
 use crate::api::{Payment, Updates};
@@ -122,6 +122,54 @@ impl Router for RouterService {
     ) -> Result<Response<routerrpc::ResetMissionControlResponse>, Status> {
         self.context.lightning()?.forget_experience().await?;
         Ok(Response::new(routerrpc::ResetMissionControlResponse {}))
+    }
+
+    async fn delete_forwarding_history(
+        &self,
+        request: Request<routerrpc::DeleteForwardingHistoryRequest>,
+    ) -> Result<Response<routerrpc::DeleteForwardingHistoryResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let forgotten = lightning.forget_forwards(forgetting::forwards(request.into_inner())?).await?;
+        Ok(Response::new(forgetting::forgotten(&forgotten)))
+    }
+
+    async fn query_mission_control(
+        &self,
+        _request: Request<routerrpc::QueryMissionControlRequest>,
+    ) -> Result<Response<routerrpc::QueryMissionControlResponse>, Status> {
+        let known = self.context.lightning()?.experience().await?;
+        let make =
+            move || routerrpc::QueryMissionControlResponse { pairs: known.iter().map(experience::pair).collect() };
+        Ok(Response::new(assemble(make).await?))
+    }
+
+    async fn query_probability(
+        &self,
+        request: Request<routerrpc::QueryProbabilityRequest>,
+    ) -> Result<Response<routerrpc::QueryProbabilityResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let (from, to, amount) = experience::question(&request.into_inner())?;
+        let (probability, known) = lightning.pair_chance(from, to, amount).await?;
+        let history = Some(experience::history(&known));
+        Ok(Response::new(routerrpc::QueryProbabilityResponse { probability, history }))
+    }
+
+    async fn get_mission_control_config(
+        &self,
+        _request: Request<routerrpc::GetMissionControlConfigRequest>,
+    ) -> Result<Response<routerrpc::GetMissionControlConfigResponse>, Status> {
+        let config = Some(experience::config(self.context.lightning()?.half_life().await?));
+        Ok(Response::new(routerrpc::GetMissionControlConfigResponse { config }))
+    }
+
+    async fn set_mission_control_config(
+        &self,
+        request: Request<routerrpc::SetMissionControlConfigRequest>,
+    ) -> Result<Response<routerrpc::SetMissionControlConfigResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let half_life = experience::half_life(request.into_inner(), lightning.half_life().await?)?;
+        lightning.set_half_life(half_life).await?;
+        Ok(Response::new(routerrpc::SetMissionControlConfigResponse {}))
     }
 
     async fn subscribe_htlc_events(

@@ -30,9 +30,15 @@ use crate::{
 };
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 
+mod announcing;
+mod chain_watch;
 mod commands;
+mod custom;
 mod deciding;
+mod diagnosis;
+mod experience;
 mod fields;
+mod forgetting;
 mod holding;
 mod network;
 mod networks;
@@ -108,11 +114,11 @@ fn refused<T>(answer: Result<T, Status>, code: Code, words: &str) {
 async fn calls_before_the_wallet_is_open_say_what_to_do() {
     let server = Server::start(WalletState::NonExisting).await;
     let info = || lnrpc::GetInfoRequest {};
-    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "wallet not created");
+    refused(server.lightning().get_info(info()).await, Code::Unknown, "wallet not created");
     let server = Server::start(WalletState::Locked).await;
-    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "wallet locked");
+    refused(server.lightning().get_info(info()).await, Code::Unknown, "wallet locked");
     let track = routerrpc::TrackPaymentRequest { payment_hash: vec![0; 32], ..Default::default() };
-    refused(server.router().track_payment_v2(track).await, Code::FailedPrecondition, "wallet locked");
+    refused(server.router().track_payment_v2(track).await, Code::Unknown, "wallet locked");
     assert!(server.chain().get_tip(leyden::GetTipRequest {}).await.is_ok(), "the chain needs no wallet");
     let server = Server::start(WalletState::Unlocked).await;
     refused(server.lightning().get_info(info()).await, Code::Unavailable, "starting");
@@ -134,6 +140,26 @@ async fn unlocking_is_seen_by_those_who_watch_the_state() {
     assert_eq!(watching.message().await.unwrap().unwrap().state(), State::ServerActive);
     let now = states.get_state(lnrpc::GetStateRequest {}).await.unwrap().into_inner();
     assert_eq!(now.state(), State::ServerActive);
+}
+
+#[tokio::test]
+async fn another_password_opens_the_wallet_and_a_short_one_is_refused() {
+    let server = Server::start(WalletState::Locked).await;
+    let mut unlocker = WalletUnlockerClient::new(server.channel.clone());
+    let request = lnrpc::ChangePasswordRequest {
+        current_password: PASSWORD.to_vec(),
+        new_password: b"another one".to_vec(),
+        stateless_init: true,
+        new_macaroon_root_key: true,
+    };
+    let short = lnrpc::ChangePasswordRequest { new_password: b"1234567".to_vec(), ..request.clone() };
+    refused(unlocker.change_password(short).await, Code::InvalidArgument, "password must have at least 8 characters");
+    let wrong = lnrpc::ChangePasswordRequest { current_password: b"wrong".to_vec(), ..request.clone() };
+    let words = "invalid passphrase for master public key";
+    refused(unlocker.change_password(wrong).await, Code::InvalidArgument, words);
+    let answer = unlocker.change_password(request).await.unwrap().into_inner();
+    assert_eq!(answer.admin_macaroon, b"macaroon");
+    assert!(server.asked().contains("stateless: true, new_root_key: true"), "{}", server.asked());
 }
 
 #[tokio::test]

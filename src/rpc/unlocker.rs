@@ -50,4 +50,15 @@ impl WalletUnlocker for UnlockerService {
         to_the_end(async move { daemon.unlock_wallet(request, from).await }).await?;
         Ok(Response::new(lnrpc::UnlockWalletResponse {}))
     }
+
+    async fn change_password(
+        &self,
+        request: Request<lnrpc::ChangePasswordRequest>,
+    ) -> Result<Response<lnrpc::ChangePasswordResponse>, Status> {
+        let from = auth::address(request.extensions());
+        let request = lifecycle::change_password(request.into_inner())?;
+        let daemon = Arc::clone(&self.context.daemon);
+        let admin_macaroon = to_the_end(async move { daemon.change_password(request, from).await }).await?;
+        Ok(Response::new(lnrpc::ChangePasswordResponse { admin_macaroon }))
+    }
 }

@@ -20,7 +20,7 @@ impl Versioner for VersionerService {
             app_patch,
             app_pre_release: "beta".to_owned(),
             // Clients ask for these before they call the services of the same names.
-            build_tags: ["signrpc", "walletrpc", "chainrpc", "invoicesrpc", "watchtowerrpc"]
+            build_tags: ["signrpc", "walletrpc", "chainrpc", "invoicesrpc", "peersrpc", "watchtowerrpc"]
                 .map(str::to_owned)
                 .to_vec(),
             go_version: String::new(),

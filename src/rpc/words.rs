@@ -26,9 +26,9 @@ const WHOLE: [&str; 18] = [
     "edge not found",
     "invalid passphrase for master public key",
     "insufficient funds available to construct transaction",
-    "wallet locked, unlock it to enable full RPC access",
-    "wallet not created, create one to enable full RPC access",
-    "wallet already unlocked, WalletUnlocker service is no longer available",
+    WALLET_LOCKED,
+    NO_WALLET,
+    WALLET_OPEN,
     "cannot make connection to self",
     "cannot label transaction not known to wallet",
     "permission denied",
@@ -36,8 +36,12 @@ const WHOLE: [&str; 18] = [
     WATCHTOWER_INACTIVE,
 ];
 
-/// Clients compare its code too, which with LND is UNKNOWN.
+/// Clients compare the code of these too, which with LND is UNKNOWN.
+const OF_UNKNOWN_CODE: [&str; 4] = [WATCHTOWER_INACTIVE, WALLET_LOCKED, NO_WALLET, WALLET_OPEN];
 const WATCHTOWER_INACTIVE: &str = "watchtower not active";
+const WALLET_LOCKED: &str = "wallet locked, unlock it to enable full RPC access";
+const NO_WALLET: &str = "wallet not created, create one to enable full RPC access";
+const WALLET_OPEN: &str = "wallet already unlocked, WalletUnlocker service is no longer available";
 
 /// Sentences of LND's that hold names.
 const BEGINNINGS: [&str; 2] = ["unknown method ", "unknown service "];
@@ -47,7 +51,7 @@ pub(super) fn status(code: Code, text: String) -> Status {
     let Some((words, advice)) = text.split_once(": ").filter(|(words, _)| is_whole(words)) else {
         return Status::new(code, text);
     };
-    let code = if words == WATCHTOWER_INACTIVE { Code::Unknown } else { code };
+    let code = if OF_UNKNOWN_CODE.contains(&words) { Code::Unknown } else { code };
     let mut beside = MetadataMap::new();
     if let Ok(key) = BinaryMetadataKey::from_bytes(ADVICE.as_bytes()) {
         beside.insert_bin(key, MetadataValue::from_bytes(advice.as_bytes()));
@@ -89,6 +93,11 @@ mod tests {
         assert!(advice.is_some());
         let (code, words, _) = said("watchtower not active: start leydend with --tower");
         assert_eq!((code, words.as_str()), (Code::Unknown, "watchtower not active"));
+        let (code, words, advice) = said(&format!("{WALLET_LOCKED}: `leyden unlock` does"));
+        assert_eq!(
+            (code, words.as_str(), advice.as_deref()),
+            (Code::Unknown, WALLET_LOCKED, Some("`leyden unlock` does"))
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@
 mod cause;
 mod closed;
 mod directory;
+mod invoice_number;
 mod key;
 mod leases;
 mod lent;

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use super::{GossipBatch, OwnChannelState};
 use crate::{
-    driver::{peer::Command, services::Services, uncommitted::Gossip},
+    driver::{announced::Announced, peer::Command, services::Services, uncommitted::Gossip},
     store::Table,
 };
 
@@ -198,13 +198,9 @@ impl OwnChannels {
         let mut intake = services.gossip.intake_mut();
         let graph = intake.graph();
         let Some(known) = graph.find_node(&local).and_then(|index| graph.node(index)) else { return Vec::new() };
-        let node = OwnNode {
-            node_id: local,
-            features: services.local.features.clone(),
-            alias: services.alias.clone(),
-            rgb_color: services.color(),
-            addresses: services.addresses.clone(),
-        };
+        let Announced { alias, color, addresses } = services.announced();
+        let features = services.local.features.clone();
+        let node = OwnNode { node_id: local, features, alias, rgb_color: color, addresses };
         let previous = known.info.as_ref().and_then(|info| previous_time(info.timestamp, &clocks));
         let announcement =
             node.sign(clocks.present(), previous, |digest| curve::sign(digest, &services.keys.node_secret()));

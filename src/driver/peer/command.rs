@@ -18,7 +18,7 @@ use super::RefusedTransaction;
 use crate::{
     driver::{
         acceptors::ChannelVerdict, backup::Restore, committer::ConnectionId, connection::Established,
-        gossip::GossipBatch, onchain::ResolutionState, psbt_funding::PsbtFunding,
+        gossip::GossipBatch, onchain::ResolutionState, psbt_funding::PsbtFunding, uncommitted::Custom,
     },
     wallet::onchain::Coins,
 };
@@ -116,6 +116,11 @@ pub(crate) enum Command {
     },
     /// Encoded messages for the peer, which depend on nothing durable.
     Gossip(GossipBatch),
+    /// A message that other programs understand; answers whether the peer reads what it is sent, or nothing if it is gone.
+    Custom {
+        message: Box<Custom>,
+        answer: oneshot::Sender<Option<bool>>,
+    },
     /// What can be sent over each channel now.
     Balances(oneshot::Sender<Vec<LocalChannel>>),
     /// Make the claim of an output, or the child of our commitment, pay at least this.

@@ -23,7 +23,7 @@ use crate::driver::{
     peers::{ConnectionInfo, Refused},
     uncommitted::{Gossip, Uncommitted},
 };
-use crate::limits::{PONG_OVERHEAD, PONGS_AT_ONCE, PONGS_PER_SECOND};
+use crate::limits::{CUSTOM_AT_ONCE, CUSTOM_PER_SECOND, PONG_OVERHEAD, PONGS_AT_ONCE, PONGS_PER_SECOND};
 use crate::words::{Line, said};
 
 pub(super) struct Connected {
@@ -36,6 +36,8 @@ pub(super) struct Connected {
     pub(super) round_trip: Option<Duration>,
     /// What it may still ask for by pings.
     pongs: Allowance,
+    /// What it may still send to other programs.
+    pub(super) custom: Allowance,
     /// One of both has held the other for wrong.
     pub(super) disputed: bool,
 }
@@ -76,6 +78,7 @@ impl Peer {
             pinged: None,
             round_trip: None,
             pongs: Allowance::new(PONGS_AT_ONCE, PONGS_PER_SECOND, now.into_std()),
+            custom: Allowance::new(CUSTOM_AT_ONCE, CUSTOM_PER_SECOND, now.into_std()),
             disputed: false,
         });
         let features =
@@ -155,6 +158,9 @@ impl Peer {
             Message::PeerStorageRetrieval(message) => self.storage_came_back(&message),
             Message::OpenChannel(open) => self.accept(*open),
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
+            Message::Unknown { message_type, payload } if self.is_for_programs(message_type) => {
+                self.custom_message(message_type, payload);
+            }
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
                 self.log_connection("an unknown message of an even type; disconnecting", &message_type.to_string());
                 self.note_dispute();

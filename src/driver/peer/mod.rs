@@ -13,6 +13,7 @@
 mod broadcast;
 mod command;
 mod connection;
+mod custom;
 mod effects;
 mod log;
 mod opening;
@@ -560,6 +561,9 @@ impl Peer {
             }
             Command::StillOpen { channel, tip } => self.still_open(channel, tip),
             Command::Gossip(batch) => self.send_gossip(&batch.messages),
+            Command::Custom { message, answer } => {
+                let _ = answer.send(self.send_custom(*message));
+            }
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }

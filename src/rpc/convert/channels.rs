@@ -294,6 +294,14 @@ pub(crate) fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
     }
 }
 
+/// The names that the peer and payers may use beside the channel's own; none without an alias.
+pub(crate) fn alias_map(channel: &ChannelInfo) -> Option<lnrpc::AliasMap> {
+    let alias = channel.alias?;
+    // LND's base of a channel that was used before it was confirmed stays its first alias.
+    let base = channel.short_channel_id.filter(|_| !channel.zero_conf).unwrap_or(alias);
+    Some(lnrpc::AliasMap { base_scid: base.0, aliases: vec![alias.0] })
+}
+
 /// LND's word for a channel without anchors.
 fn is_static_remote_key(kind: CommitmentType) -> bool {
     match kind {

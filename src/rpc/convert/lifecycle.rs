@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{backups, edge, features};
 use crate::{
-    api::{ApiError, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
+    api::{ApiError, ChangePassword, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
     wallet::seed::{KeyScheme, UnknownScheme},
 };
 
@@ -87,6 +87,15 @@ pub(crate) fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<Unloc
     let recovery_window = recovery_window(request.recovery_window)?;
     let backups = request.channel_backups.map(backups::sealed).transpose()?.unwrap_or_default();
     Ok(UnlockWallet { password, recovery_window, backups, stateless: request.stateless_init })
+}
+
+pub(crate) fn change_password(request: lnrpc::ChangePasswordRequest) -> Result<ChangePassword, ApiError> {
+    let (current, new) = (Zeroizing::new(request.current_password), Zeroizing::new(request.new_password));
+    if std::str::from_utf8(&new).map_or(0, |text| text.chars().count()) < MIN_PASSWORD {
+        let text = format!("password must have at least {MIN_PASSWORD} characters: of UTF-8 text, in new_password");
+        return Err(ApiError::invalid(text));
+    }
+    Ok(ChangePassword { current, new, stateless: request.stateless_init, new_root_key: request.new_macaroon_root_key })
 }
 
 pub(super) fn recovery_window(addresses: i32) -> Result<Option<u32>, ApiError> {

@@ -8,14 +8,19 @@
 //! [`edge`] has the checks that many fields share. A request that asks for something that is not there (an AMP
 //! payment) is refused, never done halfway.
 
+pub(super) mod announcing;
 pub(super) mod backups;
 pub(super) mod browse;
 pub(super) mod chain;
+pub(super) mod chain_watch;
 pub(super) mod channels;
 pub(super) mod closings;
 pub(super) mod crossings;
+pub(super) mod custom;
 pub(super) mod deciding;
 pub(super) mod edge;
+pub(super) mod experience;
+pub(super) mod forgetting;
 pub(super) mod forwarding;
 pub(super) mod funding;
 pub(super) mod graph;

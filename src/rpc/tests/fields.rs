@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use leyden_channels::swap::Leg;
-use leyden_proto::{fields::IGNORED, invoicesrpc, signrpc, walletrpc, wtclientrpc};
+use leyden_proto::{chainrpc, fields::IGNORED, invoicesrpc, signrpc, walletrpc, wtclientrpc};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor, Value,
@@ -137,6 +137,41 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
                 .encode_to_vec(),
             routerrpc::SendPaymentRequest { dest: node(), amt: 5, payment_hash: vec![7; 32], ..Default::default() }
                 .encode_to_vec(),
+        ],
+        "routerrpc.Router.QueryProbability" => {
+            let request = routerrpc::QueryProbabilityRequest { from_node: node(), to_node: node(), amt_msat: 5 };
+            vec![request.encode_to_vec()]
+        }
+        "routerrpc.Router.SetMissionControlConfig" => {
+            use routerrpc::mission_control_config::{EstimatorConfig, ProbabilityModel};
+            let bimodal = routerrpc::BimodalParameters { decay_time: 100, ..Default::default() };
+            let config = routerrpc::MissionControlConfig {
+                model: ProbabilityModel::Bimodal.into(),
+                estimator_config: Some(EstimatorConfig::Bimodal(bimodal)),
+                ..Default::default()
+            };
+            vec![routerrpc::SetMissionControlConfigRequest { config: Some(config) }.encode_to_vec()]
+        }
+        "chainrpc.ChainNotifier.RegisterConfirmationsNtfn" => {
+            let request =
+                chainrpc::ConfRequest { script: vec![0x51], num_confs: 2, height_hint: 2, ..Default::default() };
+            vec![request.encode_to_vec()]
+        }
+        "chainrpc.ChainNotifier.RegisterSpendNtfn" => {
+            let outpoint = Some(chainrpc::Outpoint { hash: vec![7; 32], index: 2 });
+            vec![chainrpc::SpendRequest { outpoint, script: vec![0x51], height_hint: 2 }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.SendCustomMessage" => {
+            let request = lnrpc::SendCustomMessageRequest { peer: node(), r#type: 32_768, data: Vec::new() };
+            vec![request.encode_to_vec()]
+        }
+        "lnrpc.WalletUnlocker.ChangePassword" => vec![
+            lnrpc::ChangePasswordRequest {
+                current_password: PASSWORD.to_vec(),
+                new_password: b"another one".to_vec(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ],
         "routerrpc.Router.TrackPaymentV2" => {
             vec![routerrpc::TrackPaymentRequest { payment_hash: vec![7; 32], ..Default::default() }.encode_to_vec()]

@@ -25,6 +25,7 @@ mod bench;
 mod bumpfee;
 mod cancelinvoice;
 mod chain;
+mod changepassword;
 mod channel;
 mod channelbalance;
 mod closeallchannels;
@@ -119,6 +120,8 @@ pub struct Cli {
 pub enum Command {
     Create(create::Create),
     Unlock(unlock::Unlock),
+    #[command(name = "changepassword")]
+    ChangePassword(changepassword::ChangePassword),
     State(state::State),
     Stop(stop::Stop),
     #[command(name = "getinfo")]
@@ -227,6 +230,7 @@ impl Command {
         match self {
             Self::Create(command) => command.run(context).await,
             Self::Unlock(command) => command.run(context).await,
+            Self::ChangePassword(command) => command.run(context).await,
             Self::State(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
             Self::GetInfo(command) => command.run(context).await,

@@ -31,16 +31,23 @@ impl PasswordArgs {
         }
     }
 
+    /// Another password for a wallet, from the first line of a file if there is one.
+    pub(super) fn choose_new(file: Option<&PathBuf>) -> Result<Zeroizing<Vec<u8>>, CliError> {
+        match file {
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|source| failed(&path.display().to_string(), source))?;
+                Ok(first_line(&Zeroizing::new(text)))
+            }
+            None => ask_twice(),
+        }
+    }
+
     /// The password of a wallet to be made: asked for twice, for nobody can restore a misspelt one.
     pub(super) fn choose(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
         if let Some(password) = self.given()? {
             return Ok(password);
         }
-        let password = ask("New wallet password (at least 8 characters): ")?;
-        if password != ask("The same again: ")? {
-            return Err(CliError::Usage("the passwords differ: start again".to_owned()));
-        }
-        Ok(password)
+        ask_twice()
     }
 
     fn given(&self) -> Result<Option<Zeroizing<Vec<u8>>>, CliError> {
@@ -56,8 +63,20 @@ impl PasswordArgs {
                 Err(_) => return Ok(None),
             },
         };
-        Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().as_bytes().to_vec())))
+        Ok(Some(first_line(&text)))
     }
+}
+
+fn first_line(text: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(text.lines().next().unwrap_or_default().as_bytes().to_vec())
+}
+
+fn ask_twice() -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let password = ask("New wallet password (at least 8 characters): ")?;
+    if password != ask("The same again: ")? {
+        return Err(CliError::Usage("the passwords differ: start again".to_owned()));
+    }
+    Ok(password)
 }
 
 fn ask(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {

@@ -181,6 +181,11 @@ fn set(body: &mut Map<String, Value>, input: &MessageDescriptor, arg: &Arg, text
         Kind::Route => route(text, &field)
             .ok_or_else(|| wrong("route as `leyden buildroute` or `leyden queryroutes` prints it"))?,
         Kind::Seconds => json!(amount::seconds(text).map_err(|_| wrong("time such as 90s"))?),
+        Kind::Updated(action) => json!({ "action": action, "address": text }),
+        Kind::DecayTime => {
+            put(body, "config.model", json!("BIMODAL"))?;
+            json!(amount::seconds(text).map_err(|_| wrong("time such as 48h"))?)
+        }
         Kind::SatAsMsat => {
             let sat: i64 = text.parse().map_err(|_| wrong("amount in satoshi"))?;
             json!(sat.checked_mul(1000).ok_or_else(|| wrong("amount"))?.to_string())

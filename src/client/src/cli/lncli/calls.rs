@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Route,
     /// `90s`, `2m`, or seconds.
     Seconds,
+    /// As seconds, for the one model of what payments teach, which it names.
+    DecayTime,
     /// Satoshi, of which the field wants thousandths.
     SatAsMsat,
     /// Blocks' number, or `103x1x0`.
@@ -65,6 +67,8 @@ pub(super) enum Kind {
     NodeAddress,
     /// KEY:KEY.
     NodePair,
+    /// An address to which this is to be done.
+    Updated(&'static str),
     /// A flag without a value that says this.
     Const(&'static str),
     /// A flag without a value: it asks for what is done anyway.
@@ -93,8 +97,8 @@ const fn shaped(lncli: &'static str, call: &'static str, args: &'static [Arg], s
 }
 
 use Kind::{
-    Base64, ChannelId, ChannelPoint, Const, Hash, Joined, Json, Name, NodeAddress, NodePair, Nothing, Outpoint, Plain,
-    Route, SatAsMsat, Seconds, Switch, Utf8,
+    Base64, ChannelId, ChannelPoint, Const, DecayTime, Hash, Joined, Json, Name, NodeAddress, NodePair, Nothing,
+    Outpoint, Plain, Route, SatAsMsat, Seconds, Switch, Updated, Utf8,
 };
 
 const CONF_TARGET: Arg = arg("conf-target", Plain, "target_conf");
@@ -219,6 +223,16 @@ pub(super) const CALLS: &[Entry] = &[
         &[arg("peer", Plain, "peer"), arg("type", Plain, "type"), arg("data", Plain, "data")],
     ),
     call("subscribecustom", "lnrpc.Lightning/SubscribeCustomMessages", &[]),
+    call(
+        "deletefwdhistory",
+        "routerrpc.Router/DeleteForwardingHistory",
+        &[
+            arg("age", Plain, "delete_before_duration"),
+            arg("before", Plain, "delete_before_time"),
+            arg("force", Nothing, ""),
+            arg("f", Nothing, ""),
+        ],
+    ),
     call("listaliases", "lnrpc.Lightning/ListAliases", &[]),
     call(
         "estimateroutefee",
@@ -238,6 +252,22 @@ pub(super) const CALLS: &[Entry] = &[
         &[word("from-node", Plain, "from_node"), word("to-node", Plain, "to_node"), word("amt", SatAsMsat, "amt_msat")],
     ),
     call("getmccfg", "routerrpc.Router/GetMissionControlConfig", &[]),
+    call(
+        "setmccfg",
+        "routerrpc.Router/SetMissionControlConfig",
+        &[
+            arg("estimator", Name, "config.model"),
+            arg("bimodaldecaytime", DecayTime, "config.bimodal.decay_time"),
+            arg("bimodalscale", ONE_MODEL, ""),
+            arg("bimodalweight", ONE_MODEL, ""),
+            arg("apriorihalflife", ONE_MODEL, ""),
+            arg("apriorihopprob", ONE_MODEL, ""),
+            arg("aprioriweight", ONE_MODEL, ""),
+            arg("aprioricapacityfraction", ONE_MODEL, ""),
+            arg("pmtnr", ONE_MODEL, ""),
+            arg("failrelax", ONE_MODEL, ""),
+        ],
+    ),
     call(
         "buildroute",
         "routerrpc.Router/BuildRoute",
@@ -410,7 +440,18 @@ pub(super) const CALLS: &[Entry] = &[
         "wtclientrpc.WatchtowerClient/TerminateSession",
         &[word("id", Plain, "session_id")],
     ),
-    call("peers updatenodeannouncement", "peersrpc.Peers/UpdateNodeAnnouncement", &[]),
+    call(
+        "peers updatenodeannouncement",
+        "peersrpc.Peers/UpdateNodeAnnouncement",
+        &[
+            arg("address-add", Updated("ADD"), "address_updates"),
+            arg("address-remove", Updated("REMOVE"), "address_updates"),
+            arg("alias", Plain, "alias"),
+            arg("color", Plain, "color"),
+            arg("feature-bit-add", OWN_FEATURES, ""),
+            arg("feature-bit-remove", OWN_FEATURES, ""),
+        ],
+    ),
     shaped("chain getblock", "chainrpc.ChainKit/GetBlock", &[word("hash", Hash, "block_hash")], shape::block),
     shaped("chain getbestblock", "chainrpc.ChainKit/GetBestBlock", &[], shape::block_hash),
     shaped(
@@ -436,6 +477,9 @@ pub(super) const CALLS: &[Entry] = &[
 const ONE_WAY: Kind = Kind::NotServed("the wallet has one way to choose coins");
 const TEMPLATE_ONLY: Kind =
     Kind::NotServed("give --template_psbt; `leyden wallet psbt fund` makes a PSBT of outputs and inputs");
+const OWN_FEATURES: Kind = Kind::NotServed("the node tells the features that it has");
+const ONE_MODEL: Kind =
+    Kind::NotServed("what was learnt is weighed in one way; --bimodaldecaytime says how fast it fades");
 const BLINDED: Kind = Kind::NotServed("routes with blinded hops are not served");
 
 /// Gossip's signatures are not kept beside channels.

@@ -41,9 +41,8 @@ enum Does {
 }
 
 /// Commands of lncli's that are about lncli itself, or about what is done otherwise here.
-const INSTEAD: [(&str, &str); 19] = [
+const INSTEAD: [(&str, &str); 16] = [
     ("createwatchonly", "a node keeps its keys itself: `leyden create` makes its wallet"),
-    ("changepassword", "the password stays: a new node is made with another by `leyden create --restore`"),
     ("encryptdebugpackage", "settings and log are files in the data directory, and `leyden doctor` looks at them"),
     ("decryptdebugpackage", "settings and log are files in the data directory, and `leyden doctor` looks at them"),
     ("constrainmacaroon", "`leyden bakemacaroon` narrows what it makes with --timeout and --ip-address"),
@@ -59,10 +58,8 @@ const INSTEAD: [(&str, &str); 19] = [
     ("profile addmacaroon", PROFILE),
     ("profile", PROFILE),
     ("generatemanpage", "every command explains itself with --help"),
-    ("setmccfg", "how payments are weighed is the node's own; `leyden resetmc` has it forget what they taught"),
     ("importmc", "the node learns from its own payments; `leyden resetmc` has it forget that"),
     ("loadmc", "the node learns from its own payments; `leyden resetmc` has it forget that"),
-    ("deletefwdhistory", "forwards are kept: `leyden fwdinghistory` takes --start-time and --end-time"),
     ("fish-completion", "`leyden completions fish` prints them"),
 ];
 

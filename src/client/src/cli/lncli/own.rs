@@ -108,6 +108,7 @@ const CHANNEL_POINT: [Takes; 3] = [
 pub(super) const OWN: &[Own] = &[
     same("create"),
     own("unlock", &[switch("stdin", "password-file=-")]),
+    same("changepassword"),
     same("state"),
     same("stop"),
     same("getinfo"),

@@ -50,9 +50,15 @@ impl Stats {
 fn absent<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Status> {
     match answer {
         Ok(answer) => Ok(Some(answer.into_inner())),
-        Err(status) if status.code() == Code::FailedPrecondition => Ok(None),
+        Err(status) if status.code() == Code::FailedPrecondition || is_absent(&status) => Ok(None),
         Err(status) => Err(status),
     }
+}
+
+/// LND's words for what is not there yet, or not at all, which have no code of their own.
+fn is_absent(status: &Status) -> bool {
+    let words = ["wallet locked", "wallet not created", "watchtower not active"];
+    status.code() == Code::Unknown && words.iter().any(|words| status.message().starts_with(words))
 }
 
 fn value<M: Message + Name>(message: Option<&M>) -> Result<Value, CliError> {
