@@ -20,11 +20,11 @@ use leyden_common::layout::Layout;
 use leyden_proto::{
     leyden::{GenerateRequest, LoginRequest, LogoutRequest, session_client::SessionClient},
     lnrpc::{
-        BakeMacaroonRequest, CloseChannelRequest, GenSeedRequest, GetInfoRequest, GetStateRequest, InitWalletRequest,
-        Invoice, InvoiceSubscription, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest, MacaroonPermission,
-        NewAddressRequest, OpenChannelRequest, SendCoinsRequest, StopRequest, SubscribeStateRequest,
-        UnlockWalletRequest, WalletBalanceRequest, WalletState, lightning_client::LightningClient,
-        payment::PaymentStatus,
+        BakeMacaroonRequest, ChangePasswordRequest, CloseChannelRequest, GenSeedRequest, GetInfoRequest,
+        GetStateRequest, InitWalletRequest, Invoice, InvoiceSubscription, ListChannelsRequest, ListInvoiceRequest,
+        ListPaymentsRequest, MacaroonPermission, NewAddressRequest, OpenChannelRequest, SendCoinsRequest, StopRequest,
+        SubscribeStateRequest, UnlockWalletRequest, WalletBalanceRequest, WalletState,
+        lightning_client::LightningClient, payment::PaymentStatus,
     },
     routerrpc::SendPaymentRequest,
 };
@@ -110,7 +110,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     assert_eq!(seen.first(), Some(&WalletState::NonExisting));
     assert!(seen.is_sorted_by_key(|state| order(*state)), "{seen:?}");
     refused(client.unlocker().init_wallet(init(&words)).await, Code::AlreadyExists, "exists");
-    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::AlreadyExists, "wallet already unlocked");
+    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::Unknown, "wallet already unlocked");
 
     let client = program.client().await;
     let node_id = identity(&client).await;
@@ -122,7 +122,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     let mut program = Program::start(&program.data_dir, &[]);
     let client = program.client().await;
     assert_eq!(state(&client).await, WalletState::Locked);
-    refused(client.lightning().get_info(GetInfoRequest {}).await, Code::FailedPrecondition, "wallet locked");
+    refused(client.lightning().get_info(GetInfoRequest {}).await, Code::Unknown, "wallet locked");
     for wrong in [b"battery staple".as_slice(), b"correct hors", b"correct horse "] {
         refused(unlock_in_time(&client, wrong).await, Code::InvalidArgument, "wrong password");
         assert_eq!(state(&client).await, WalletState::Locked);
@@ -160,6 +160,64 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     let client = other.client().await;
     wait_for_state(&client, WalletState::ServerActive).await;
     assert_eq!(identity(&client).await, node_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_password_opens_the_wallet_and_macaroons_are_taken_back_if_that_is_wanted() {
+    let folder = Folder::new();
+    let mut program = Program::start(&folder.path().join("node"), &[]);
+    let client = program.client().await;
+    let words = client.unlocker().gen_seed(GenSeedRequest::default()).await.unwrap().into_inner().cipher_seed_mnemonic;
+    client.unlocker().init_wallet(init(&words)).await.unwrap();
+    wait_for_state(&client, WalletState::ServerActive).await;
+    let client = program.client().await;
+    let node_id = identity(&client).await;
+    let change = |current: &[u8], new: &[u8]| ChangePasswordRequest {
+        current_password: current.to_vec(),
+        new_password: new.to_vec(),
+        ..ChangePasswordRequest::default()
+    };
+    const NEW: &[u8] = b"battery staple";
+    let open = client.unlocker().change_password(change(PASSWORD, NEW)).await;
+    refused(open, Code::Unknown, "wallet already unlocked");
+    program.stop().await;
+
+    let mut program = Program::start(&program.data_dir, &[]);
+    let admin = layout(&program.data_dir).macaroon("admin");
+    let (before, seed) = (fs::read(&admin).unwrap(), fs::read(layout(&program.data_dir).wallet_seed()).unwrap());
+    let client = program.client().await;
+    refused(
+        client.unlocker().change_password(change(PASSWORD, b"short")).await,
+        Code::InvalidArgument,
+        "password must have at least 8 characters",
+    );
+    let wrong = client.unlocker().change_password(change(NEW, NEW)).await;
+    refused(wrong, Code::InvalidArgument, "invalid passphrase for master public key");
+    assert_eq!(fs::read(layout(&program.data_dir).wallet_seed()).unwrap(), seed, "nothing has changed");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    client.unlocker().change_password(change(PASSWORD, NEW)).await.unwrap();
+    wait_for_state(&client, WalletState::ServerActive).await;
+    let client = program.client().await;
+    assert_eq!(identity(&client).await, node_id);
+    assert_eq!(fs::read(&admin).unwrap(), before, "macaroons stay good");
+    program.stop().await;
+
+    let mut program = Program::start(&program.data_dir, &[]);
+    let client = program.client().await;
+    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::InvalidArgument, "wrong password");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let rotate = ChangePasswordRequest { new_macaroon_root_key: true, ..change(NEW, PASSWORD) };
+    let made = client.unlocker().change_password(rotate).await.unwrap().into_inner().admin_macaroon;
+    wait_for_state(&client, WalletState::ServerActive).await;
+    refused(client.lightning().get_info(GetInfoRequest {}).await, Code::Unauthenticated, "");
+    assert_ne!(fs::read(&admin).unwrap(), before);
+    let client = program.client().await;
+    assert_eq!(identity(&client).await, node_id, "the new file is good");
+    let access = program.access();
+    let path = folder.path().join("made");
+    fs::write(&path, made).unwrap();
+    let with_answer = Client::connect(&Access { macaroon: path, ..access }).await.unwrap();
+    assert_eq!(identity(&with_answer).await, node_id, "so is that of the answer");
 }
 
 fn order(state: WalletState) -> u8 {

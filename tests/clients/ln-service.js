@@ -144,6 +144,17 @@ const coins = async () => {
   await subscription('subscribeToTransactions', {}, 'chain_transaction',
     () => call('sendToChainAddress', { address, tokens: 60000, fee_tokens_per_vbyte: 2, description: 'tea' }));
   await call('sendToChainAddresses', { send_to: [{ address, tokens: 61000 }], fee_tokens_per_vbyte: 2 });
+  const lasts = await ln.getUtxos({ lnd });
+  const spent = lasts.utxos.find(utxo => utxo.confirmation_count > 0);
+  await subscription('subscribeToChainSpend', { min_height: 1, output_script: spent.output_script,
+    transaction_id: spent.transaction_id, transaction_vout: spent.transaction_vout }, 'confirmation',
+  async () => {
+    await ln.sendToChainAddress({ lnd, address, tokens: 62000, fee_tokens_per_vbyte: 2, utxo_confirmations: 1,
+      inputs: [{ transaction_id: spent.transaction_id, transaction_vout: spent.transaction_vout }] });
+    await mine(1);
+  }, ({ height, vin }) => height > 0 && vin >= 0);
+  await subscription('subscribeToChainAddress', { bech32_address: address, min_height: 1, min_confirmations: 1 },
+    'confirmation', null, ({ block, transaction }) => block.length === 64 && transaction.length > 0);
   await subscription('subscribeToBlocks', {}, 'block', () => mine(3));
   const { utxos } = await ln.getUtxos({ lnd });
   const coin = { transaction_id: utxos[0].transaction_id, transaction_vout: utxos[0].transaction_vout };
@@ -271,18 +282,27 @@ const messages = async () => {
 const others = async ({ channel, key }) => {
   await call('verifyAccess', { permissions: ['info:read'], macaroon: Buffer.from(access(config.alice).macaroon, 'hex').toString('base64') },
     ({ is_valid: valid }) => valid ? undefined : 'not valid');
-  await absent('getConfiguration');
-  await absent('getEphemeralChannelIds');
-  await absent('getForwardingConfidence', { from: key, mtokens: '1000', to: key });
-  await absent('getForwardingReputations');
-  await absent('getPathfindingSettings');
+  await call('getConfiguration', {}, ({ options }) => options.some(({ type }) => type === 'alias') ? undefined : 'no alias');
+  await call('getEphemeralChannelIds', {}, ({ channels }) => channels.length ? undefined : 'no names');
+  await call('getForwardingConfidence', { from: key, mtokens: '1000', to: key },
+    ({ confidence }) => confidence === 0 ? undefined : 'a node is no neighbour of its own');
+  await call('getForwardingReputations', {}, ({ nodes }) => nodes ? undefined : 'no nodes');
+  await call('getPathfindingSettings', {},
+    ({ penalty_half_life_ms: ms }) => ms === 6 * 3600 * 1000 ? undefined : 'another half-life');
+  await subscription('subscribeToPeerMessages', { lnd: bob }, 'message_received',
+    () => call('sendMessageToPeer', { public_key: key, message: '0badcafe', type: 32769 }),
+    ({ message, type }) => message === '0badcafe' && type === 32769);
+  await refused('sendMessageToPeer', { public_key: key, message: '00', type: 513 }, 'not in custom range');
+  await call('updateAlias', { alias: 'carol' });
+  await call('updateColor', { color: '#c42a81' });
+  await call('addExternalSocket', { socket: '192.0.2.7:9735' });
+  await call('removeExternalSocket', { socket: '192.0.2.7:9735' });
+  await call('getWalletInfo', {}, ({ alias, color }) => alias === 'carol' && color === '#c42a81' ? undefined : 'as before');
   await call('getPendingSweeps', {});
   await call('getSweepTransactions', {});
   await absent('getSettlementStatus', { channel: channel.id, payment: 0 }, 'HtlcResolution');
   await signatures({ key });
   await psbts();
-  await absent('sendMessageToPeer', { public_key: key, message: '00' });
-  await absent('updateAlias', { alias: 'carol' });
 };
 
 const signatures = async ({ key }) => {

@@ -109,7 +109,7 @@ call("describe_graph")
 call("get_network_info")
 call("list_sweeps", absent=True)
 call("pending_sweeps", absent=True)
-call("debug_level", False, "info", absent=True)
+call("debug_level", False, "warn", check=lambda answer: answer.sub_systems == "warn")
 signed = call("sign_message", b"hello")
 call("verify_message", b"hello", signed.signature, check=lambda answer: answer.valid and answer.pubkey == info.identity_pubkey)
 
