@@ -454,11 +454,20 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         "walletrpc.WalletKit.SignPsbt" | "walletrpc.WalletKit.FinalizePsbt" => {
             vec![walletrpc::FinalizePsbtRequest { funded_psbt: psbt(), ..Default::default() }.encode_to_vec()]
         }
-        "walletrpc.WalletKit.SignMessageWithAddr" | "walletrpc.WalletKit.VerifyMessageWithAddr" => {
-            let request = walletrpc::VerifyMessageWithAddrRequest { msg: vec![7], ..Default::default() };
-            let signing = walletrpc::SignMessageWithAddrRequest { msg: vec![7], addr: ADDRESS.to_owned() };
-            let is_signing = method.name() == "SignMessageWithAddr";
-            vec![if is_signing { signing.encode_to_vec() } else { request.encode_to_vec() }]
+        "walletrpc.WalletKit.SignMessageWithAddr" => {
+            vec![walletrpc::SignMessageWithAddrRequest { msg: vec![7], addr: ADDRESS.to_owned() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.VerifyMessageWithAddr" => {
+            use base64::{Engine as _, engine::general_purpose::STANDARD};
+            use bitcoin::secp256k1::{Message as Digest, SECP256K1, SecretKey};
+            let key = SecretKey::from_slice(&[7; 32]).unwrap();
+            // Of any message some key can be recovered.
+            let (number, signature) =
+                SECP256K1.sign_ecdsa_recoverable(&Digest::from_digest([1; 32]), &key).serialize_compact();
+            let header = 31 + u8::try_from(number.to_i32()).unwrap();
+            let signature = STANDARD.encode([&[header], signature.as_slice()].concat());
+            let addr = ADDRESS.to_owned();
+            vec![walletrpc::VerifyMessageWithAddrRequest { msg: vec![7], signature, addr }.encode_to_vec()]
         }
         "walletrpc.WalletKit.BumpForceCloseFee" => {
             let txid = lnrpc::channel_point::FundingTxid::FundingTxidStr(funding().txid.to_string());

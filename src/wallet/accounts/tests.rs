@@ -71,7 +71,7 @@ fn a_taproot_coin_is_found_shown_spent_and_its_address_not_given_twice_after_a_r
     let rate = FeeRate::from_sat_per_vb(5).unwrap();
     let dearer = wallet.replacement(paid.compute_txid(), rate, Default::default()).unwrap();
     assert!(holds(&dearer, &coin.output));
-    assert_eq!(wallet.reach().known, 3);
+    assert_eq!(wallet.reach().known, 2);
 }
 
 #[test]
