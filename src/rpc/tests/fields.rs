@@ -519,10 +519,16 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             vec![request.encode_to_vec(), schnorr.encode_to_vec()]
         }
         "signrpc.Signer.VerifyMessage" => {
+            use bitcoin::{
+                hashes::{Hash as _, sha256},
+                secp256k1::{Message as Digest, SECP256K1, SecretKey},
+            };
+            let key = SecretKey::from_slice(&[7; 32]).unwrap();
+            let digest = Digest::from_digest(sha256::Hash::hash(&[7]).to_byte_array());
             let request = signrpc::VerifyMessageReq {
                 msg: vec![7],
-                signature: vec![1; 64],
-                pubkey: node(),
+                signature: SECP256K1.sign_ecdsa(&digest, &key).serialize_compact().to_vec(),
+                pubkey: key.public_key(SECP256K1).serialize().to_vec(),
                 ..Default::default()
             };
             vec![request.encode_to_vec()]
