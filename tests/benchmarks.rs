@@ -32,6 +32,22 @@ fn chain_of_the_benchmark_is_made_and_validated() {
     assert!(value["peak_memory_bytes"].as_u64().is_some(), "{printed}");
 }
 
+#[test]
+fn a_node_with_a_past_is_timed_call_by_call_with_its_memory() {
+    let folder = Folder::new();
+    let small = ["--payments", "20", "--forwards", "1500", "--nodes", "10", "--channels", "15"];
+    let printed = leyden(folder.path(), &[["--json", "bench", "api"].as_slice(), &small].concat());
+    let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let call = |name: &str| value["calls"].as_array().unwrap().iter().find(|call| call["call"] == name).unwrap();
+    for (name, rows) in [("ListPayments", 20), ("ListInvoices", 20), ("ClosedChannels", 20), ("DescribeGraph", 15)] {
+        assert_eq!(call(name)["rows"], rows, "{printed}");
+    }
+    let forwards = call("ForwardingHistory");
+    assert_eq!((&forwards["rows"], &forwards["pages"]), (&1_500.into(), &2.into()), "{printed}");
+    let times = [&forwards["first_byte_ms"], &forwards["whole_ms"]].map(|time| time.as_f64().unwrap());
+    assert!(0.0 < times[0] && times[0] <= times[1], "{printed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn past_is_written_while_the_node_is_stopped_and_is_then_its_own() {
     let folder = Folder::new();

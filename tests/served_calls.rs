@@ -20,7 +20,8 @@ use leyden_proto::{
     leyden::ConnectChainPeerRequest,
     lnrpc::{
         CustomMessage, DelCanceledInvoiceReq, ForwardingHistoryRequest, GetInfoRequest, Invoice, ListAliasesRequest,
-        ListInvoiceRequest, NodeInfoRequest, PaymentHash, SendCustomMessageRequest, SubscribeCustomMessagesRequest,
+        ListInvoiceRequest, ListPeersRequest, NodeInfoRequest, PaymentHash, SendCustomMessageRequest,
+        SubscribeCustomMessagesRequest,
     },
     peersrpc::{NodeAnnouncementUpdateRequest, NodeAnnouncementUpdateResponse, UpdateAddressAction},
     routerrpc::{
@@ -28,6 +29,7 @@ use leyden_proto::{
         SetMissionControlConfigRequest, delete_forwarding_history_request::TimeSpec,
         mission_control_config::EstimatorConfig,
     },
+    walletrpc::ListUnspentRequest,
 };
 use prost::Message;
 use tokio::time::timeout;
@@ -87,7 +89,7 @@ async fn who_spends_an_output_is_told_to_who_asks_before_and_after() {
     let _ = env!("CARGO_BIN_EXE_leydend");
     let pair = Pair::funded().await;
     let client = pair.alice.client().unwrap();
-    let coins = client.wallet_kit().list_unspent(Default::default()).await.unwrap().into_inner().utxos;
+    let coins = client.wallet_kit().list_unspent(ListUnspentRequest::default()).await.unwrap().into_inner().utxos;
     let coin = coins[0].outpoint.clone().unwrap();
     let script = hex::decode(&coins[0].pk_script).unwrap();
     let outpoint = Some(Outpoint { hash: coin.txid_bytes.clone(), index: coin.output_index });
@@ -145,7 +147,7 @@ async fn messages_of_programs_are_carried_and_an_even_one_ends_no_connection_tha
     // Nobody listens: an odd one is passed over, an even one ends the connection (BOLT 1).
     drop(heard);
     let is_connected = || async {
-        let peers = pair.alice.client().unwrap().lightning().list_peers(Default::default()).await.unwrap();
+        let peers = pair.alice.client().unwrap().lightning().list_peers(ListPeersRequest::default()).await.unwrap();
         !peers.into_inner().peers.is_empty()
     };
     send(32_771, b"nobody hears this".to_vec()).await.unwrap();
