@@ -61,8 +61,24 @@ pub(super) struct SharedHashes {
     prevouts: sha256::Hash,
     sequences: sha256::Hash,
     outputs: sha256::Hash,
+    /// BIP 143 only: the first three hashed again.
+    twice: Option<TwiceHashed>,
     /// BIP 341 only: amounts and scripts of the spent outputs.
     spent: Option<SpentHashes>,
+}
+
+#[derive(Clone)]
+struct TwiceHashed {
+    prevouts: sha256d::Hash,
+    sequences: sha256d::Hash,
+    outputs: sha256d::Hash,
+}
+
+/// Which digests will be asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Digests {
+    pub(super) segwit_v0: bool,
+    pub(super) taproot: bool,
 }
 
 #[derive(Clone)]
@@ -72,14 +88,18 @@ struct SpentHashes {
 }
 
 impl SharedHashes {
-    /// Computes them; those over the spent outputs only if `taproot` will be needed.
-    pub(super) fn of(tx: &Transaction, spent: &[TxOut], taproot: bool) -> Self {
-        Self {
-            prevouts: hash_all(&tx.input, |engine, input| put_outpoint(engine, &input.previous_output)),
-            sequences: hash_all(&tx.input, |engine, input| engine.input(&input.sequence.0.to_le_bytes())),
-            outputs: hash_all(&tx.output, put_output),
-            spent: taproot.then(|| SpentHashes::of(spent)),
-        }
+    /// Computes them, as far as these digests need them.
+    pub(super) fn of(tx: &Transaction, spent: &[TxOut], digests: Digests) -> Self {
+        let prevouts = hash_all(&tx.input, |engine, input| put_outpoint(engine, &input.previous_output));
+        let sequences = hash_all(&tx.input, |engine, input| engine.input(&input.sequence.0.to_le_bytes()));
+        let outputs = hash_all(&tx.output, put_output);
+        let twice = digests.segwit_v0.then(|| TwiceHashed {
+            prevouts: prevouts.hash_again(),
+            sequences: sequences.hash_again(),
+            outputs: outputs.hash_again(),
+        });
+        let spent = digests.taproot.then(|| SpentHashes::of(spent));
+        Self { prevouts, sequences, outputs, twice, spent }
     }
 }
 
@@ -128,10 +148,13 @@ pub(super) fn finish(mut engine: sha256::HashEngine, hash_type: EcdsaHashType) -
 }
 
 impl DigestInput<'_> {
-    fn with_shared<T>(&self, taproot: bool, use_it: impl FnOnce(&SharedHashes) -> T) -> T {
+    fn with_shared<T>(&self, digests: Digests, use_it: impl FnOnce(&SharedHashes) -> T) -> T {
+        let has_all = |shared: &SharedHashes| {
+            (!digests.taproot || shared.spent.is_some()) && (!digests.segwit_v0 || shared.twice.is_some())
+        };
         match self.shared {
-            Some(shared) if !taproot || shared.spent.is_some() => use_it(shared),
-            _ => use_it(&SharedHashes::of(self.tx, self.spent, taproot)),
+            Some(shared) if has_all(shared) => use_it(shared),
+            _ => use_it(&SharedHashes::of(self.tx, self.spent, digests)),
         }
     }
 
@@ -189,25 +212,20 @@ impl DigestInput<'_> {
         const ZERO: [u8; 32] = [0; 32];
         let tx = self.tx;
         let outputs = hash_type.outputs();
-        self.with_shared(false, |shared| {
+        self.with_shared(Digests { segwit_v0: true, taproot: false }, |shared| {
+            let part = |hash: fn(&TwiceHashed) -> &sha256d::Hash, is_signed: bool| -> [u8; 32] {
+                shared.twice.as_ref().filter(|_| is_signed).map_or(ZERO, |twice| hash(twice).to_byte_array())
+            };
             let mut engine = sha256::Hash::engine();
             engine.input(&tx.version.0.to_le_bytes());
-            if hash_type.anyone_can_pay() {
-                engine.input(&ZERO);
-            } else {
-                engine.input(shared.prevouts.hash_again().as_ref());
-            }
-            if hash_type.anyone_can_pay() || outputs != Outputs::All {
-                engine.input(&ZERO);
-            } else {
-                engine.input(shared.sequences.hash_again().as_ref());
-            }
+            engine.input(&part(|twice| &twice.prevouts, !hash_type.anyone_can_pay()));
+            engine.input(&part(|twice| &twice.sequences, !hash_type.anyone_can_pay() && outputs == Outputs::All));
             put_outpoint(&mut engine, &self.input.previous_output);
             put_bytes(&mut engine, script_code);
             engine.input(&self.spent_output.value.to_sat().to_le_bytes());
             engine.input(&self.input.sequence.0.to_le_bytes());
             match (outputs, tx.output.get(self.index)) {
-                (Outputs::All, _) => engine.input(shared.outputs.hash_again().as_ref()),
+                (Outputs::All, _) => engine.input(&part(|twice| &twice.outputs, true)),
                 (Outputs::Single, Some(output)) => {
                     let single = hash_all(std::slice::from_ref(output), put_output);
                     engine.input(single.hash_again().as_ref());
@@ -236,7 +254,7 @@ impl DigestInput<'_> {
         engine.input(&[0, hash_type]);
         engine.input(&tx.version.0.to_le_bytes());
         engine.input(&tx.lock_time.to_consensus_u32().to_le_bytes());
-        self.with_shared(!anyone_can_pay, |shared| {
+        self.with_shared(Digests { segwit_v0: false, taproot: !anyone_can_pay }, |shared| {
             if !anyone_can_pay && let Some(spent) = &shared.spent {
                 engine.input(shared.prevouts.as_ref());
                 engine.input(spent.amounts.as_ref());

@@ -10,7 +10,7 @@ use super::flags::ScriptFlags;
 use super::interpreter::{Execution, Version};
 use super::observer::{Observer, StackView, Stage};
 use super::opcodes::{OP_EQUAL, OP_HASH160, is_push_only};
-use super::sighash::{self, DigestInput, EcdsaHashType, LeafPosition, LegacyDigest, SharedHashes};
+use super::sighash::{self, DigestInput, Digests, EcdsaHashType, LeafPosition, LegacyDigest, SharedHashes};
 use super::stack::Stack;
 use super::witness::{Nesting, verify_program, witness_program};
 
@@ -42,9 +42,15 @@ impl<'a> SpendingTx<'a> {
         }
         // Legacy digests share nothing. A native version 1 output is what can be taproot.
         let segwit = tx.input.iter().any(|input| !input.witness.is_empty());
-        let is_taproot = |script: &[u8]| matches!(witness_program(script), Some((1, program)) if program.len() == 32);
-        let taproot = || spent.iter().any(|output| is_taproot(output.script_pubkey.as_bytes()));
-        let shared = segwit.then(|| SharedHashes::of(tx, &spent, taproot()));
+        let is_taproot = |output: &TxOut| {
+            let program = witness_program(output.script_pubkey.as_bytes());
+            program.is_some_and(|(version, program)| version == 1 && program.len() == 32)
+        };
+        let shared = segwit.then(|| {
+            let taproot = spent.iter().any(is_taproot);
+            let digests = Digests { segwit_v0: !spent.iter().all(is_taproot), taproot };
+            SharedHashes::of(tx, &spent, digests)
+        });
         Ok(Self { tx, spent, shared })
     }
 
