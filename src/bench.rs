@@ -39,7 +39,7 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
         #[command(flatten)]
-        past: past::Past,
+        past: past::PastSize,
     },
     /// Have a watchtower back up states that never were, start again and answer breaches
     Tower {

@@ -35,6 +35,8 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 
+/// Somebody who has no channel.
+const STRANGER: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 /// How long a machine under load may take for a message that comes by itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -262,7 +264,7 @@ async fn chances_of_pairs_are_told_and_how_fast_lessons_fade_is_set() {
         router.query_probability(question).await.unwrap().into_inner().probability
     };
     assert_eq!((chance(&alice, &bob, 100_000).await, chance(&alice, &bob, 900_000).await), (1.0, 0.0));
-    assert_eq!(chance(&bob, &[&[2][..], &[0x79; 32]].concat(), 1).await, 0.0);
+    assert_eq!(chance(&bob, &key(STRANGER.to_owned()), 1).await, 0.0);
     let mut router = pair.alice.client().unwrap().router();
     let mut config = router
         .get_mission_control_config(GetMissionControlConfigRequest {})

@@ -36,7 +36,7 @@ const AT_ONCE: usize = 1_000;
 
 /// How much of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub(super) struct Past {
+pub(super) struct PastSize {
     /// Payments and closed channels, and forwards where nothing else is said
     #[arg(long)]
     count: u32,
@@ -54,7 +54,7 @@ pub(super) struct Past {
     places: Option<PathBuf>,
 }
 
-impl Past {
+impl PastSize {
     /// Payments, forwards, closed channels and gossip: as the node itself would have written them.
     pub(super) fn write(&self, store: &mut Store) -> Result<(), BenchError> {
         let key = SecretKey::from_slice(&[7; 32]).map_err(|error| store.damaged(&error.to_string()))?;
@@ -193,7 +193,7 @@ mod tests {
     fn what_is_made_up_is_read_back_as_a_nodes_own() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
-        let past = Past { count: 3, forwards: Some(5), nodes: 10, channels: 20, places: None };
+        let past = PastSize { count: 3, forwards: Some(5), nodes: 10, channels: 20, places: None };
         past.write(&mut store).unwrap();
         assert_eq!(store.closed_channels().unwrap().len(), 3);
         for index in 1..=3 {
