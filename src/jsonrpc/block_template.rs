@@ -13,7 +13,10 @@ use std::{
 };
 
 use bitcoin::{Block, BlockHash, CompactTarget, OutPoint, Target, Transaction, consensus::encode::serialize_hex};
-use leyden_consensus::weight::{MAX_BLOCK_SIGOP_COST, MAX_BLOCK_WEIGHT};
+use leyden_consensus::{
+    Retarget,
+    weight::{MAX_BLOCK_SIGOP_COST, MAX_BLOCK_WEIGHT},
+};
 use leyden_jsonrpc::{Call, call::decode, error::TYPE};
 use leyden_node::{MinerTemplate, Node, ProposalRejected, TipDoubt};
 use serde_json::{Map, Value, json};
@@ -190,6 +193,10 @@ fn describe(node: &Node, made: &MinerTemplate) -> Value {
     let outputs = coinbase.map(|coinbase| coinbase.output.as_slice()).unwrap_or_default();
     let now = u32::try_from(node.clock().now()).unwrap_or(u32::MAX);
     let poll = PollId { tip: header.prev_blockhash, mempool_sequence: *mempool_sequence };
+    // Where a late block is easier, its time decides on its target, too.
+    let is_time_free = !matches!(node.params().retarget, Retarget::Periodic { easiest_after_gap: true, .. });
+    let mutable =
+        if is_time_free { json!(["time", "transactions", "prevblock"]) } else { json!(["transactions", "prevblock"]) };
     let mut value = json!({
         "capabilities": ["proposal"],
         "version": header.version.to_consensus(),
@@ -203,7 +210,7 @@ fn describe(node: &Node, made: &MinerTemplate) -> Value {
         "longpollid": poll.text(),
         "target": target(header.bits),
         "mintime": min_time,
-        "mutable": ["time", "transactions", "prevblock"],
+        "mutable": mutable,
         "noncerange": "00000000ffffffff",
         "sigoplimit": MAX_BLOCK_SIGOP_COST / scale,
         "sizelimit": MAX_BLOCK_WEIGHT / scale,
