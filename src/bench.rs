@@ -7,6 +7,7 @@
 //!   leydend bench double-spend  races a payment against its double spend on a chain of its own; prints JSON
 //!   leydend bench make-chain      writes a chain of full blocks to a file; prints JSON
 //!   leydend bench validate-chain  validates them from an empty database; prints JSON
+//!   leydend bench disk-use        compares an archival, a pruned and a light node of that chain; prints JSON
 //! ```
 
 mod chain;
@@ -87,6 +88,15 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Compare what the validated chain takes on the disk, by how much of it a node keeps
+    DiskUse {
+        /// The folder of the validated chain; most of it is pruned in the end
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        /// An empty folder for a light node
+        #[arg(long, value_name = "DIR")]
+        light_folder: PathBuf,
+    },
 }
 
 /// Why the work was not done.
@@ -144,6 +154,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> 
         }
         Bench::ValidateChain { file, folder } => {
             println!("{}", serde_json::to_string(&chain::validate(&file, &folder)?)?);
+            Ok(())
+        }
+        Bench::DiskUse { folder, light_folder } => {
+            println!("{}", serde_json::to_string(&chain::compare_disk_use(&folder, &light_folder)?)?);
             Ok(())
         }
     }

@@ -31,6 +31,7 @@ pub mod coin_search;
 pub mod coins_cache;
 pub mod config;
 pub mod core;
+pub mod disk_use;
 pub mod driver;
 pub mod error;
 pub mod external_miners;

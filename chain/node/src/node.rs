@@ -253,6 +253,12 @@ impl Node {
         self.inner.core.store.pruned_below()
     }
 
+    /// Removes all blocks up to this height that nobody needs. Returns the lowest height from which on all are stored; `None`
+    /// if blocks are not pruned here.
+    pub async fn prune_up_to(&self, height: u32) -> Result<Option<u32>, NodeError> {
+        self.blocking(move |core| Ok(core.prune_up_to(height)?.map(|_| core.store.pruned_below()))).await
+    }
+
     /// What bodies and undo data may take on the disk, if old ones are pruned.
     pub fn prune_target(&self) -> Option<u64> {
         self.inner.core.pruner.target_bytes()

@@ -63,13 +63,27 @@ impl Core {
         if reach < self.store.pruned_below().saturating_add(LEAST_AT_ONCE) {
             return Ok(pruned);
         }
-        while pruned.bytes < excess && self.prune_some(config, &mut pruned)? {}
+        while pruned.bytes < excess && self.prune_some(config, u32::MAX, &mut pruned)? {}
         if pruned.blocks > 0 {
             self.store.collect_removed()?;
             let (blocks, below) = (pruned.blocks, self.store.pruned_below());
             tracing::info!(blocks, bytes = pruned.bytes, below, "old blocks are pruned");
         }
         Ok(pruned)
+    }
+
+    /// Removes all blocks up to this height that nobody needs, whatever they take. *Blocking*; takes the chain for moments
+    /// only. `None` if blocks are not pruned here.
+    pub fn prune_up_to(&self, height: u32) -> Result<Option<Pruned>, NodeError> {
+        let Some(config) = &self.pruner.config else { return Ok(None) };
+        let mut pruned = Pruned::default();
+        while self.prune_some(config, height.saturating_add(1), &mut pruned)? {}
+        if pruned.blocks > 0 {
+            self.store.collect_removed()?;
+            let (blocks, below) = (pruned.blocks, self.store.pruned_below());
+            tracing::info!(blocks, bytes = pruned.bytes, below, "old blocks are pruned, as was asked");
+        }
+        Ok(Some(pruned))
     }
 
     /// The lowest block that a restart would have to go through for its coins.
@@ -89,13 +103,13 @@ impl Core {
         Ok(if missing < self.store.pruned_below() { u32::MAX } else { missing })
     }
 
-    /// Goes on for some heights; `false` if nothing more may be removed.
-    fn prune_some(&self, config: &PruneConfig, pruned: &mut Pruned) -> Result<bool, NodeError> {
+    /// Goes on for some heights below `end`; `false` if nothing more may be removed.
+    fn prune_some(&self, config: &PruneConfig, end: u32, pruned: &mut Pruned) -> Result<bool, NodeError> {
         // With the chain held no block above the limit can come off, and no consumer can begin lower.
         let _chain = self.hold_chain();
         let Some(needed) = self.pruner.needed(config)? else { return Ok(false) };
         let limit = self.tip().height.saturating_sub(REORG_HORIZON).min(needed.from).min(self.filters_need_from()?);
-        let limit = limit.min(self.coins_need_from()?);
+        let limit = limit.min(self.coins_need_from()?).min(end);
         // The genesis block stays.
         let first = self.store.pruned_below().max(1);
         let end = limit.min(first.saturating_add(AT_ONCE));

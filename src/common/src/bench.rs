@@ -50,6 +50,17 @@ pub struct ChainValidated {
     pub peak_memory: u64,
 }
 
+/// What a chain takes on the disk, in bytes, by how much of it is kept; JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainDiskUse {
+    /// Every block, what it spent, and all indexes.
+    pub archival: u64,
+    /// The last 288 blocks; all headers, unspent outputs and indexes.
+    pub pruned: u64,
+    /// All headers, and what concerns the wallet.
+    pub light: u64,
+}
+
 /// What a watchtower has done with a real disk; JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TowerMeasured {

@@ -3,7 +3,7 @@
 use std::{fmt::Display, path::Path, process::Command};
 
 use clap::Args;
-use leyden_common::bench::{ChainMade, ChainValidated};
+use leyden_common::bench::{ChainDiskUse, ChainMade, ChainValidated};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -14,7 +14,8 @@ use crate::cluster::leydend_program;
 ///
 /// Each payment of a full block spends two coins, every other one by a taproot key, the rest by a public key hash. All
 /// scripts are run, nothing is assumed. Every block is synced to the disk with its undo data and indexes; coins are written
-/// some blocks at a time, and all of them before the clock stops.
+/// some blocks at a time, and all of them before the clock stops. At the end it is told what the chain takes on the disk in a
+/// node that keeps all of it, in one that keeps the last 288 blocks, and in a light one.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench chain\n  \
@@ -42,6 +43,10 @@ impl Chain {
         if validated.tip != made.tip {
             return Err(CliError::Failed(format!("the tip is {}, not the chain's {}", validated.tip, made.tip)));
         }
+        context.note("comparing what it takes on the disk in an archival, a pruned and a light node");
+        let light_folder = folder.path().join("light-node");
+        let used: ChainDiskUse =
+            leydend(&["disk-use"], &[("--folder", folder.path()), ("--light-folder", &light_folder)])?;
         let ChainValidated { seconds, peak_memory, .. } = validated;
         let (blocks, inputs) = (f64::from(made.blocks) / seconds, made.inputs as f64 / seconds);
         let value = json!({
@@ -53,8 +58,13 @@ impl Chain {
             "blocks_per_second": blocks,
             "inputs_per_second": inputs,
             "peak_memory_bytes": peak_memory,
+            "disk_bytes": { "archival": used.archival, "pruned": used.pruned, "light": used.light },
         });
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+        let share = |bytes: u64| {
+            let percent = bytes as f64 * 100.0 / used.archival.max(1) as f64;
+            format!("{:.1} MB, {percent:.2} % of that", bytes as f64 / 1e6)
+        };
         context.show_value(&value, || {
             table::list(
                 ["", "measured"],
@@ -66,6 +76,9 @@ impl Chain {
                     ["blocks a second", &format!("{blocks:.1}")].map(str::to_owned),
                     ["inputs a second", &format!("{inputs:.0}")].map(str::to_owned),
                     ["peak memory", &megabytes(peak_memory)].map(str::to_owned),
+                    ["on the disk, archival", &megabytes(used.archival)].map(str::to_owned),
+                    ["pruned to 288 blocks", &share(used.pruned)].map(str::to_owned),
+                    ["light", &share(used.light)].map(str::to_owned),
                 ],
                 "",
             )
