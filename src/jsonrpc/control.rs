@@ -103,6 +103,29 @@ pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(Value::Object(indexes))
 }
 
+/// No memory is kept from being swapped out.
+pub(super) fn memory(call: &Call) -> Result<Value, RpcError> {
+    match call.optional(0).map(|_| call.text(0)).transpose()? {
+        None | Some("stats") => Ok(json!({
+            "locked": { "used": 0, "free": 0, "total": 0, "locked": 0, "chunks_used": 0, "chunks_free": 0 },
+        })),
+        Some("mallocinfo") => Err(RpcError::parameter("mallocinfo mode not available")),
+        Some(other) => Err(RpcError::parameter(format!("unknown mode {other}"))),
+    }
+}
+
+/// Bitcoin Core's categories say nothing of this log.
+pub(super) fn logging(call: &Call) -> Result<Value, RpcError> {
+    let names = [0, 1].into_iter().filter(|place| call.optional(*place).is_some());
+    let names: Vec<&str> = names.map(|place| call.texts(place)).collect::<Result<Vec<_>, _>>()?.concat();
+    match names.first() {
+        None => Ok(json!({})),
+        Some(name) => Err(RpcError::parameter(format!(
+            "unknown logging category {name}: what is logged is set when leydend starts, by --log"
+        ))),
+    }
+}
+
 pub(super) fn mock_time(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let time = call.number(0)?;
     let latest = u32::MAX;

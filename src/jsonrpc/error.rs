@@ -19,6 +19,8 @@ pub(super) const ALREADY_ADDED: i32 = -23;
 pub(super) const NOT_ADDED: i32 = -24;
 pub(super) const PEER_NOT_CONNECTED: i32 = -29;
 pub(super) const INVALID_SUBNET: i32 = -30;
+/// There are no peers, and there will be none.
+pub(super) const P2P_DISABLED: i32 = -31;
 pub(super) const INTERNAL: i32 = -32603;
 pub(super) const INVALID_ADDRESS_OR_KEY: i32 = -5;
 /// The node has no peers where it needs some, or stops.

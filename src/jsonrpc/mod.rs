@@ -16,18 +16,21 @@ mod blockchain;
 mod chain_control;
 mod control;
 mod describe;
+mod descriptors;
 mod error;
 mod filters;
 mod mempool;
 mod mining;
 mod network;
 mod proofs;
+mod raw_transaction;
 mod rest;
 mod scan;
 mod statistics;
 mod submission;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod utxo_set;
 mod waiting;
 
@@ -237,26 +240,33 @@ impl Server {
         match call.method() {
             "addnode" => network::add(node, call, &self.added).await,
             "clearbanned" => network::clear_bans(node).await,
+            "createrawtransaction" => raw_transaction::create(node, call),
             "decoderawtransaction" => mempool::decode(node, call),
             "decodescript" => mempool::decode_script(node, call),
+            "deriveaddresses" => descriptors::addresses(node, call),
             "disconnectnode" => network::disconnect(node, call),
             "estimatesmartfee" => mempool::estimate(node, call),
             "generatetoaddress" => mining::generate(node, call).await,
             "getaddednodeinfo" => network::added(node, call, &self.added),
+            "getaddrmaninfo" => Ok(network::address_counts(node).await),
             "getbestblockhash" => Ok(json!(node.tip().hash)),
             "getblock" => blockchain::block(node, call).await,
             "getblockchaininfo" => blockchain::info(node),
             "getblockcount" => Ok(json!(node.tip().height)),
             "getblockfilter" => filters::filter(node, call).await,
             "getblocktemplate" => block_template::get(node, &self.templates, call, ended).await,
+            "getblockfrompeer" => network::block_from_peer(node, call),
             "getblockhash" => blockchain::hash(node, call),
             "getblockheader" => blockchain::header(node, call).await,
             "getblockstats" => statistics::of_block(node, call).await,
+            "getchainstates" => blockchain::states(node),
             "getchaintips" => chain_control::tips(node).await,
             "getchaintxstats" => statistics::of_chain(node, call, &self.one_at_a_time, ended).await,
             "getconnectioncount" => Ok(json!(node.peers().len())),
             "getdeploymentinfo" => blockchain::deployments(node, call),
+            "getdescriptorinfo" => descriptors::info(node, call),
             "getindexinfo" => control::indexes(node, call),
+            "getmemoryinfo" => control::memory(call),
             "getdifficulty" => Ok(blockchain::difficulty(node)),
             "getmempoolancestors" => mempool::relatives(node, call, Relatives::Ancestors),
             "getmempooldescendants" => mempool::relatives(node, call, Relatives::Descendants),
@@ -266,6 +276,7 @@ impl Server {
             "getnettotals" => Ok(network::totals(node)),
             "getnetworkhashps" => mining::network_hash_rate(node, call),
             "getnetworkinfo" => Ok(network::info(node)),
+            "getnodeaddresses" => network::addresses(node, call).await,
             "getorphantxs" => mempool::orphans(node, call).await,
             "getpeerinfo" => Ok(network::peers(node)),
             "getrawmempool" => mempool::list(node, call).await,
@@ -279,14 +290,18 @@ impl Server {
             "help" => control::help(call),
             "invalidateblock" => chain_control::invalidate(node, call).await,
             "listbanned" => Ok(network::bans(node)),
+            "logging" => control::logging(call),
             "getprioritisedtransactions" => Ok(mining::priorities(node)),
+            "ping" => network::ping(node),
             "preciousblock" => chain_control::prefer(node, call).await,
             "prioritisetransaction" => mining::prioritise(node, call).await,
+            "pruneblockchain" => upkeep::prune(node, call).await,
             "reconsiderblock" => chain_control::reconsider(node, call).await,
             "savemempool" => mempool::save(node).await,
             "scantxoutset" => scan::scan(node, call, &self.search, ended).await,
             "sendrawtransaction" => submission::send(node, call).await,
             "setban" => network::set_ban(node, call).await,
+            "setnetworkactive" => network::set_active(node, call),
             "setmocktime" => control::mock_time(node, call),
             "stop" => {
                 self.stopping.cancel();
@@ -298,6 +313,7 @@ impl Server {
             "testmempoolaccept" => submission::test(node, call).await,
             "uptime" => Ok(json!(self.started.elapsed().as_secs())),
             "validateaddress" => mempool::validate_address(node, call),
+            "verifychain" => upkeep::verify(node, call, &self.one_at_a_time, ended).await,
             "verifytxoutproof" => proofs::verify(node, call).await,
             "waitforblock" => waiting::block(node, call, ended).await,
             "waitforblockheight" => waiting::height(node, call, ended).await,

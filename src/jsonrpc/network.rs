@@ -5,14 +5,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bitcoin::BlockHash;
 use leyden_jsonrpc::Call;
-use leyden_node::{Ban, BanError, Node, PeerInfo, Subnet, TransportKind};
-use serde_json::{Value, json};
+use leyden_node::{Ban, BanError, BlockState, KnownAddress, Node, NodeError, PeerInfo, Subnet, TransportKind};
+use serde_json::{Map, Value, json};
 use tokio::net::lookup_host;
 
 use super::{
     describe::per_kvb,
-    error::{ALREADY_ADDED, INVALID_PARAMS, INVALID_SUBNET, MISC, NOT_ADDED, PEER_NOT_CONNECTED, RpcError},
+    error::{
+        ALREADY_ADDED, INVALID_PARAMS, INVALID_SUBNET, MISC, NOT_ADDED, P2P_DISABLED, PEER_NOT_CONNECTED, RpcError,
+    },
 };
 
 /// Where nodes wait for peers unless they say otherwise.
@@ -40,7 +43,7 @@ pub(super) fn info(node: &Node) -> Value {
         "localservicesnames": ["NETWORK", "WITNESS", "P2P_V2"],
         "localrelay": true,
         "timeoffset": 0,
-        "networkactive": true,
+        "networkactive": node.is_network_active(),
         "connections": peers.len(),
         "connections_in": inbound,
         "connections_out": peers.len() - inbound,
@@ -77,7 +80,7 @@ pub(super) fn peers(node: &Node) -> Value {
             TransportKind::V1 => ("v1", String::new()),
             TransportKind::V2 { session_id } => ("v2", hex::encode(session_id)),
         };
-        json!({
+        let mut value = json!({
             "id": peer.id,
             "addr": peer.address.to_string(),
             "version": peer.protocol_version,
@@ -90,9 +93,108 @@ pub(super) fn peers(node: &Node) -> Value {
             "bip152_hb_from": peer.high_bandwidth_from,
             "transport_protocol_type": protocol,
             "session_id": session,
-        })
+        });
+        let pings = [("pingtime", peer.pings.last), ("minping", peer.pings.shortest), ("pingwait", peer.pings.waiting)];
+        for (name, time) in pings {
+            if let Some(time) = time {
+                value[name] = json!(time.as_secs_f64());
+            }
+        }
+        value
     });
     peers.collect()
+}
+
+/// The answers are seen in `getpeerinfo`.
+pub(super) fn ping(node: &Node) -> Result<Value, RpcError> {
+    node.ping_peers().map_err(no_network)?;
+    Ok(Value::Null)
+}
+
+pub(super) fn set_active(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    if call.optional(0).is_none() {
+        return Err(RpcError::new(MISC, "state is missing"));
+    }
+    let active = call.flag(0, true)?;
+    node.set_network_active(active).map_err(no_network)?;
+    Ok(json!(active))
+}
+
+fn no_network(error: NodeError) -> RpcError {
+    match error {
+        NodeError::Network(_) => RpcError::new(P2P_DISABLED, "Error: Peer-to-peer functionality missing or disabled"),
+        error => error.into(),
+    }
+}
+
+/// What Bitcoin Core calls the networks that addresses are of; here there are the first two.
+const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
+
+fn network_of(known: &KnownAddress) -> &'static str {
+    if known.address.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+/// How many addresses are known. One counts as tried if this node was connected to it and no attempt has failed since.
+pub(super) async fn address_counts(node: &Node) -> Value {
+    let known = node.known_addresses(usize::MAX).await;
+    let count = |chosen: &dyn Fn(&KnownAddress) -> bool| {
+        let total = known.iter().filter(|one| chosen(one)).count();
+        let tried = known.iter().filter(|one| chosen(one) && one.was_reached()).count();
+        json!({ "new": total.saturating_sub(tried), "tried": tried, "total": total })
+    };
+    let mut counts: Map<String, Value> =
+        NETWORKS.iter().map(|name| ((*name).to_owned(), count(&|one| network_of(one) == *name))).collect();
+    counts.insert("all_networks".to_owned(), count(&|_| true));
+    Value::Object(counts)
+}
+
+pub(super) async fn addresses(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let count = if call.optional(0).is_some() { call.number(0)? } else { 1 };
+    let count = usize::try_from(count).map_err(|_| RpcError::parameter("Address count out of range"))?;
+    let wanted = if call.optional(1).is_some() { Some(call.text(1)?) } else { None };
+    if let Some(name) = wanted.filter(|name| !NETWORKS.contains(name)) {
+        return Err(RpcError::parameter(format!("Network not recognized: {name}")));
+    }
+    let known = node.known_addresses(usize::MAX).await;
+    let chosen = known.iter().filter(|one| wanted.is_none_or(|name| network_of(one) == name));
+    let told = chosen.take(if count == 0 { usize::MAX } else { count }).map(|one| {
+        json!({
+            "time": one.last_seen.as_secs(),
+            "services": one.services.to_u64(),
+            "address": one.address.ip().to_string(),
+            "port": one.address.port(),
+            "network": network_of(one),
+        })
+    });
+    Ok(told.collect())
+}
+
+/// Asks a peer for a block whose header is known. Whether it comes is seen by asking for the block.
+pub(super) fn block_from_peer(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let hash: BlockHash = call.hash(0)?;
+    let peer = call.number(1)?;
+    let refuse = |text: &str| Err(RpcError::new(MISC, text));
+    match node.block_state(&hash) {
+        None => return refuse("Block header missing"),
+        Some(BlockState::Active) if node.header(&hash).is_some_and(|(_, height)| height < node.pruned_below()) => {
+            return refuse("the block is pruned, and a pruned block is not stored again");
+        }
+        Some(BlockState::Active | BlockState::Stored) => return refuse("Block already downloaded"),
+        Some(BlockState::Invalid) => return refuse("the block is marked as invalid"),
+        Some(BlockState::HeaderOnly) => {}
+    }
+    if node.watched_scripts().is_some() {
+        return Err(NodeError::LightNode("blocks").into());
+    }
+    let known = node.peers().into_iter().find(|known| u64::try_from(peer) == Ok(known.id));
+    let Some(peer) = known else { return refuse("Peer does not exist") };
+    let node = node.clone();
+    tokio::spawn(async move {
+        if let Err(error) = node.fetch_block(peer.id, hash).await {
+            tracing::warn!(%hash, address = %peer.address, %error, "a block that was asked of a peer is not taken");
+        }
+    });
+    Ok(json!({}))
 }
 
 /// Nodes that callers have added, by the names that they gave.

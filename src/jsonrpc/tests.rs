@@ -12,6 +12,7 @@ use super::*;
 
 mod mining;
 mod rest;
+mod tools;
 
 /// P2WPKH of twenty ones.
 const ADDRESS: &str = "bcrt1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpvxat9t";
@@ -284,6 +285,29 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
         ("scantxoutset", json!(["start"]), -1),
         ("scantxoutset", json!(["start", ["nobody(1)"]]), -5),
         ("scantxoutset", json!(["start", [{ "desc": "raw(51)", "range": [2, 1] }]]), -8),
+        ("createrawtransaction", json!([[]]), -8),
+        ("createrawtransaction", json!([[{ "txid": unknown }], {}]), -8),
+        ("createrawtransaction", json!([[{ "txid": unknown, "vout": -1 }], {}]), -8),
+        ("createrawtransaction", json!([[{ "txid": unknown, "vout": 0, "sequence": -1 }], {}]), -8),
+        ("createrawtransaction", json!([[], [{ "nobody": 1 }]]), -5),
+        ("createrawtransaction", json!([[], [{ ADDRESS: -1 }]]), -3),
+        ("createrawtransaction", json!([[], [{ ADDRESS: 1 }, { ADDRESS: 2 }]]), -8),
+        ("createrawtransaction", json!([[], [{ "data": "00" }, { "data": "01" }]]), -8),
+        ("createrawtransaction", json!([[], [{ "data": "00", ADDRESS: 1 }]]), -8),
+        ("createrawtransaction", json!([[], { "data": "00", ADDRESS: 1 }]), -8),
+        ("createrawtransaction", json!([[], {}, 4_294_967_296u64]), -8),
+        ("createrawtransaction", json!([[], {}, 0, true, 4]), -8),
+        ("createrawtransaction", json!([[{ "txid": unknown, "vout": 0, "sequence": u32::MAX }], {}, 0, true]), -8),
+        ("getdescriptorinfo", json!(["nobody(1)"]), -5),
+        ("getdescriptorinfo", json!([format!("addr({ADDRESS})#00000000")]), -5),
+        ("deriveaddresses", json!([format!("addr({ADDRESS})")]), -5),
+        ("getblockfrompeer", json!([unknown, 0]), -1),
+        ("getnodeaddresses", json!([-1]), -8),
+        ("getnodeaddresses", json!([1, "moon"]), -8),
+        ("setnetworkactive", json!([]), -1),
+        ("pruneblockchain", json!([0]), -1),
+        ("getmemoryinfo", json!(["mallocinfo"]), -8),
+        ("logging", json!([["net"]]), -8),
         ("setmocktime", json!([1]), -1),
         ("setmocktime", json!([-1]), -8),
         ("addnode", json!(["127.0.0.1:1", "forget"]), -1),

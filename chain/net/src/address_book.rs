@@ -37,6 +37,13 @@ pub struct KnownAddress {
     pub services: ServiceFlags,
 }
 
+impl KnownAddress {
+    /// Whether this node has connected to it, and no attempt has failed since.
+    pub fn was_reached(&self) -> bool {
+        self.failures == 0 && !self.last_try.is_zero()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     last_seen: Duration,
@@ -96,6 +103,16 @@ impl AddressBook {
             // A try that the clock has not come to would keep the address from being tried.
             (entry.failures, entry.last_try) = (known.failures, known.last_try.min(now));
         }
+    }
+
+    /// Some addresses, each as likely as any other; all of them if there are no more.
+    pub(crate) fn draw(&self, limit: usize, entropy: &mut Entropy) -> Vec<KnownAddress> {
+        let mut all: Vec<KnownAddress> = self.entries().collect();
+        let mut drawn = Vec::new();
+        while drawn.len() < limit && !all.is_empty() {
+            drawn.push(all.swap_remove(entropy.below(all.len())));
+        }
+        drawn
     }
 
     /// What the node at an address serves, as far as that was told.
@@ -237,6 +254,30 @@ mod tests {
         assert!(restored.entries().eq(book.entries()));
         assert_eq!(restored.services(&address(3, 8, 8)), ServiceFlags::P2P_V2);
         assert_eq!(restored.services(&address(9, 8, 8)), ServiceFlags::NONE);
+    }
+
+    #[test]
+    fn addresses_are_drawn_once_each() {
+        let (mut book, mut entropy) = (AddressBook::default(), Entropy::new([1; 32]));
+        for a in 1..9 {
+            book.add(address(a, 8, 8), SERVICES, NOW, NOW);
+        }
+        assert_eq!(book.draw(3, &mut entropy).len(), 3);
+        let mut all: Vec<SocketAddr> = book.draw(100, &mut entropy).iter().map(|known| known.address).collect();
+        all.sort();
+        assert!(all.into_iter().eq(book.entries().map(|known| known.address)));
+    }
+
+    #[test]
+    fn a_node_was_reached_if_the_last_attempt_led_to_a_handshake() {
+        let (mut book, mut entropy) = (AddressBook::default(), Entropy::new([1; 32]));
+        book.add(address(8, 8, 8), SERVICES, NOW, NOW);
+        let was_reached = |book: &AddressBook| book.entries().all(|known| known.was_reached());
+        assert!(!was_reached(&book), "nobody has tried");
+        book.pick(NOW, &mut entropy, |_| false);
+        assert!(!was_reached(&book));
+        book.succeeded(address(8, 8, 8), SERVICES, NOW);
+        assert!(was_reached(&book));
     }
 
     #[test]

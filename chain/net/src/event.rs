@@ -72,6 +72,8 @@ pub enum Event {
     Fetch { peer: PeerId, request: u64, wish: Wish },
     /// A block shows that a filter of this peer leaves out what it must have.
     Lies { peer: PeerId },
+    /// Somebody wants to know how long the peers take to answer.
+    PingWanted,
     /// The active chain has a new tip, wherever it came from.
     TipChanged,
     /// The mempool has a new transaction, wherever it came from; or an old one is to be announced again.

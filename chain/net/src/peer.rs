@@ -259,6 +259,8 @@ impl Peer {
             high_bandwidth_from: self.compact.wants_unasked,
             out_of_reach: self.out_of_reach,
             round_trip: self.ping.round_trip,
+            shortest_round_trip: self.ping.shortest,
+            ping_since: self.ping.outstanding.map(|(_, sent)| sent),
             score: self.score,
         }
     }
@@ -311,6 +313,10 @@ pub struct PeerSummary {
     pub out_of_reach: Option<u32>,
     /// What the last ping took.
     pub round_trip: Option<Duration>,
+    /// The least that one took.
+    pub shortest_round_trip: Option<Duration>,
+    /// When the ping was sent that it has not answered yet, in terms of [`Ctx::now`](crate::Ctx).
+    pub ping_since: Option<Duration>,
     /// How much it misbehaved (100 is the end).
     pub score: u32,
 }

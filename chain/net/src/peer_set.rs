@@ -95,6 +95,7 @@ impl PeerSet {
             Event::Lies { peer } => {
                 self.misbehaves(peer, Misbehavior::FilterLie, ctx);
             }
+            Event::PingWanted => self.ping_all(ctx),
             Event::TipChanged => self.tip_changed(ctx),
             Event::TransactionAccepted(transaction) => self.transaction_accepted(transaction),
             Event::TransactionRemoved { transaction, txid, wtxid } => {
@@ -290,20 +291,33 @@ impl PeerSet {
 
     fn ping(&mut self, id: PeerId, ctx: &Ctx) {
         let timing = self.config.timing;
-        let nonce = self.entropy.next_u64();
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get(&id) else { return };
         match peer.ping.outstanding {
             Some((_, sent)) if ctx.now.saturating_sub(sent) >= timing.ping_timeout => {
                 self.disconnect(id, DisconnectReason::PingTimeout, ctx);
             }
             Some(_) => {}
             None if peer.ping.last_sent.is_none_or(|sent| ctx.now.saturating_sub(sent) >= timing.ping_interval) => {
-                peer.ping.outstanding = Some((nonce, ctx.now));
-                peer.ping.last_sent = Some(ctx.now);
-                self.send(id, NetworkMessage::Ping(nonce));
+                self.ping_now(id, ctx);
             }
             None => {}
         }
+    }
+
+    /// Pings a peer, unless an answer of it is waited for already.
+    fn ping_now(&mut self, id: PeerId, ctx: &Ctx) {
+        let nonce = self.entropy.next_u64();
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.is_ready() && peer.ping.outstanding.is_none() {
+            peer.ping.outstanding = Some((nonce, ctx.now));
+            peer.ping.last_sent = Some(ctx.now);
+            self.send(id, NetworkMessage::Ping(nonce));
+        }
+    }
+
+    fn ping_all(&mut self, ctx: &Ctx) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.ping_now(id, ctx));
     }
 
     fn pong(&mut self, id: PeerId, nonce: u64, ctx: &Ctx) {

@@ -31,7 +31,7 @@ use bitcoin::{Block, BlockHash};
 use leyden_consensus::block::{check_identified_body, check_identified_in_context, is_identified_mutated};
 use leyden_consensus::header_tree::Path;
 use leyden_consensus::{
-    BlockContext, BlockError, BlockIds, ConnectError, Connected, DisconnectError, KnownHeader, Params,
+    BlockContext, BlockError, BlockIds, CoinChanges, ConnectError, Connected, DisconnectError, KnownHeader, Params,
     ScriptJobs, connect_identified, disconnect_block,
 };
 
@@ -477,6 +477,24 @@ impl Chainstate {
             Err(ConnectError::Source(error)) => Err(error.into()),
             Err(error @ ConnectError::UnknownMedianTime { .. }) => Err(NodeError::Invariant(error.to_string())),
         }
+    }
+
+    /// What a block would change of these coins, which are those before it, if it is valid there with all its scripts.
+    pub(crate) fn try_on(
+        &self,
+        block: &Block,
+        header: &Header,
+        overlay: &Overlay<'_>,
+    ) -> Result<Result<CoinChanges, BlockError>, NodeError> {
+        let context = read(&self.index).tree.context_for(header);
+        let context = context.ok_or(NodeError::UnknownBlock(header.prev_blockhash))?;
+        let ids = block_ids(block);
+        if let Err(cause) = check_identified_in_context(block, &ids, &context, &self.params) {
+            return Ok(Err(cause));
+        }
+        let (checked, verified) =
+            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, overlay, jobs));
+        Ok(checked?.and_then(|connected| verified.map_err(BlockError::from).map(|()| connected.changes)))
     }
 
     /// Checks a block that is not mined yet, on top of the tip: everything but its proof of work.

@@ -64,6 +64,7 @@ pub mod tip;
 pub mod totals;
 pub mod types;
 pub mod utxo_set;
+pub mod verify;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
 pub use bans::{Ban, BanError, BanList, Subnet};
@@ -75,7 +76,7 @@ pub use driver::{Driver, DriverConfig, DriverError};
 pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
 pub use external_miners::{MinerTemplate, ProposalRejected};
 pub use inclusion::{InclusionError, InclusionProof};
-pub use leyden_net::{BlockState, TransportKind};
+pub use leyden_net::{BlockState, KnownAddress, TransportKind};
 pub use mempool::MempoolPolicy;
 pub use merkle_proof::MerkleProof;
 pub use network::{ChainPeers, Network};
@@ -87,7 +88,8 @@ pub use time_budget::{Share, TimeBudget};
 pub use tip::TipDoubt;
 pub use totals::{Totals, Traffic};
 pub use types::{
-    Accepted, BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, Relatives,
+    Accepted, BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, Pings, Relatives,
     RemovalReason, Spend, Tested, Tip, TransactionInfo, UtxoSet,
 };
 pub use utxo_set::{UtxoSetDigest, UtxoSetHashKind, UtxoSetStats};
+pub use verify::{ChainCheck, ChainChecked};

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bitcoin::{BlockHash, Transaction};
+use bitcoin::{Block, BlockHash, Transaction};
+use leyden_net::KnownAddress;
 
 use crate::error::NodeError;
 use crate::time_budget::TimeBudget;
@@ -46,6 +47,16 @@ pub trait Network: Send + Sync {
     fn let_banned_go(&self);
     /// Transactions that wait for their parents, each with the number of the peer that brought it.
     fn orphans(&self) -> BoxFuture<Vec<(u64, Arc<Transaction>)>>;
+    /// Asks all peers how long they take to answer; [`Network::peers`] tells it then.
+    fn ping(&self);
+    /// Has connections, or closes all and makes none, until it is told otherwise.
+    fn set_active(&self, active: bool);
+    /// Whether connections are wanted. (What was told a moment ago may not be seen yet.)
+    fn is_active(&self) -> bool;
+    /// So many of the known addresses at most, drawn by lot.
+    fn addresses(&self, limit: usize) -> BoxFuture<Vec<KnownAddress>>;
+    /// A block from this peer; `None` if it does not come.
+    fn fetch_block(&self, peer: u64, hash: BlockHash) -> BoxFuture<Option<Block>>;
     /// The peers whose handshake is finished.
     fn peers(&self) -> Vec<PeerInfo>;
     /// What follows from them about the tip.

@@ -15,6 +15,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::Magic;
 use bitcoin::{Block, BlockHash, CompactTarget, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_consensus::{Coin, Params};
+use leyden_net::KnownAddress;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
@@ -592,6 +593,39 @@ impl Node {
     /// The peers whose handshake is finished; none without networking.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.inner.network.get().map(|network| network.peers()).unwrap_or_default()
+    }
+
+    /// Asks all peers how long they take to answer; [`Node::peers`] tells it then. An error without networking.
+    pub fn ping_peers(&self) -> Result<(), NodeError> {
+        self.network()?.ping();
+        Ok(())
+    }
+
+    /// Has connections, or closes all and makes none, until the node stops. An error without networking.
+    pub fn set_network_active(&self, active: bool) -> Result<(), NodeError> {
+        self.network()?.set_active(active);
+        Ok(())
+    }
+
+    /// Whether connections are wanted.
+    pub fn is_network_active(&self) -> bool {
+        self.inner.network.get().is_some_and(|network| network.is_active())
+    }
+
+    /// So many at most of the addresses that peers have told, drawn by lot; none without networking.
+    pub async fn known_addresses(&self, limit: usize) -> Vec<KnownAddress> {
+        match self.inner.network.get() {
+            Some(network) => network.addresses(limit).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Asks a peer ([`PeerInfo::id`]) for a block whose header is known, and submits it; `false` if it does not come.
+    pub async fn fetch_block(&self, peer: u64, hash: BlockHash) -> Result<bool, BlockRejected> {
+        match self.network()?.fetch_block(peer, hash).await {
+            Some(block) => self.submit_block(block).await.map(|_| true),
+            None => Ok(false),
+        }
     }
 
     /// Transactions that wait for parents that this node does not know, each with the number of the peer that brought it

@@ -330,6 +330,15 @@ impl Store {
             return Ok(Some(Arc::clone(block)));
         }
         drop(recent);
+        let block = self.block_on_disk(hash)?.map(Arc::new);
+        if let Some(block) = &block {
+            self.remember(*hash, block);
+        }
+        Ok(block)
+    }
+
+    /// [`block`](Self::block), whatever is in memory.
+    pub(crate) fn block_on_disk(&self, hash: &BlockHash) -> Result<Option<Block>, StoreError> {
         let bytes = match self.get(family::BLOCKS, hash.as_byte_array()) {
             Ok(None) => return Ok(None),
             Ok(Some(bytes)) => bytes,
@@ -339,13 +348,11 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let Ok(block) = deserialize::<Block>(&bytes) else {
+        let block = deserialize::<Block>(&bytes);
+        if block.is_err() {
             self.note_lost(*hash, &self.corrupt("a block"));
-            return Ok(None);
-        };
-        let block = Arc::new(block);
-        self.remember(*hash, &block);
-        Ok(Some(block))
+        }
+        Ok(block.ok())
     }
 
     /// Keeps a block at hand that was just stored.

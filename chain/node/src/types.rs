@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::pow::Work;
 use bitcoin::{Amount, Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
@@ -240,4 +241,17 @@ pub struct PeerInfo {
     pub high_bandwidth_from: bool,
     /// Whether what is said to it and by it is encrypted (BIP 324).
     pub transport: TransportKind,
+    /// How long it took to answer pings; how long one has been waiting.
+    pub pings: Pings,
+}
+
+/// What a peer's answers to pings took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pings {
+    /// The last one.
+    pub last: Option<Duration>,
+    /// The shortest.
+    pub shortest: Option<Duration>,
+    /// One is not answered yet for so long.
+    pub waiting: Option<Duration>,
 }

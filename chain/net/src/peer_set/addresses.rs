@@ -44,6 +44,11 @@ impl PeerSet {
         }
     }
 
+    /// So many of the known addresses at most, drawn by lot.
+    pub fn draw_addresses(&mut self, limit: usize) -> Vec<KnownAddress> {
+        self.addresses.draw(limit, &mut self.entropy)
+    }
+
     /// After the handshake: our own address, and a request for others' if we opened the connection.
     pub(crate) fn greet_with_addresses(&mut self, id: PeerId, ctx: &Ctx) {
         let Some(peer) = self.peers.get_mut(&id) else { return };

@@ -1,5 +1,6 @@
 //! The loop that owns the peer logic: everything that happens becomes an event, every action is carried out.
 
+mod active;
 mod outbound;
 mod serve;
 
@@ -30,7 +31,7 @@ use crate::sync::lock;
 use crate::time_budget::TimeBudget;
 use crate::tip::FIRST_BLOCK;
 use crate::totals::Traffic;
-use crate::types::PeerInfo;
+use crate::types::{PeerInfo, Pings};
 
 /// Messages and connections that wait for the core; beyond that the connections wait.
 const INPUT_QUEUE: usize = 256;
@@ -102,6 +103,8 @@ pub(super) struct Core {
     discouraged: HashMap<IpAddr, Instant>,
     started: Instant,
     searched: Instant,
+    /// Connections are wanted.
+    is_active: bool,
     /// When another peer was last tried although there were enough.
     rotated: Instant,
     saved: Instant,
@@ -157,6 +160,7 @@ impl Core {
             discouraged: HashMap::new(),
             started: now,
             searched: now,
+            is_active: true,
             rotated: now,
             saved: now,
             told_out_of_reach: BTreeSet::new(),
@@ -328,7 +332,7 @@ impl Core {
     ) {
         // Who is connected to on purpose is not banned by a subnet.
         let is_banned = !self.dialers.contains_key(&address) && self.is_banned(address.ip());
-        if is_banned || (direction == Direction::Inbound && !self.make_room_for(address.ip())) {
+        if !self.is_active || is_banned || (direction == Direction::Inbound && !self.make_room_for(address.ip())) {
             tracing::debug!(%address, "connection refused");
             return;
         }
@@ -419,6 +423,9 @@ impl Core {
     fn command(&mut self, command: Command) {
         match command {
             Command::Keep(address) => self.keep(address),
+            Command::Connect { answer, .. } if !self.is_active => {
+                let _ = answer.send(Err(active::switched_off()));
+            }
             Command::Connect { address, answer } => {
                 self.waiting.push((address, answer));
                 self.keep(address);
@@ -431,6 +438,11 @@ impl Core {
                 self.handle(Event::Fetch { peer, request, wish });
             }
             Command::Lies(peer) => self.handle(Event::Lies { peer }),
+            Command::Ping => self.handle(Event::PingWanted),
+            Command::SetActive(active) => self.set_active(active),
+            Command::Addresses { limit, answer } => {
+                let _ = answer.send(self.peers.draw_addresses(limit));
+            }
             Command::Orphans(answer) => {
                 let orphans = self.peers.orphans().map(|(peer, orphan)| (peer.0, Arc::clone(orphan)));
                 let _ = answer.send(orphans.collect());
@@ -468,6 +480,12 @@ impl Core {
         }
         let stop = self.stop.child_token();
         self.dialers.insert(address, stop.clone());
+        if self.is_active {
+            self.dial(address, stop);
+        }
+    }
+
+    fn dial(&mut self, address: SocketAddr, stop: CancellationToken) {
         let backoff = Backoff { first: self.config.reconnect_after, longest: self.config.reconnect_at_most };
         self.tasks.spawn(dial::stay_connected(address, backoff, self.input(), stop));
     }
@@ -577,6 +595,11 @@ impl Core {
                     high_bandwidth_to: peer.high_bandwidth_to,
                     high_bandwidth_from: peer.high_bandwidth_from,
                     transport: remote.kind.get().copied().unwrap_or_default(),
+                    pings: Pings {
+                        last: peer.round_trip,
+                        shortest: peer.shortest_round_trip,
+                        waiting: peer.ping_since.map(|since| elapsed.saturating_sub(since)),
+                    },
                 })
             })
             .collect()

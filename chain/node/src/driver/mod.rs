@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin::p2p::Magic;
-use bitcoin::{BlockHash, Transaction};
-use leyden_net::{Fetched, PeerId, Wish};
+use bitcoin::{Block, BlockHash, Transaction};
+use leyden_net::{Fetched, KnownAddress, PeerId, Wish};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -132,6 +132,8 @@ struct Shared {
     peers: Vec<PeerInfo>,
     about_tip: ChainPeers,
     for_light: Vec<LightPeer>,
+    /// The user wants no connections.
+    is_switched_off: bool,
 }
 
 /// A peer as a light node sees it.
@@ -170,6 +172,15 @@ enum Command {
     Lies(PeerId),
     /// Close the connections with addresses that are banned by now.
     LetBannedGo,
+    /// Ask all peers how long they take to answer.
+    Ping,
+    /// Have connections, or none.
+    SetActive(bool),
+    /// Tell some of the known addresses.
+    Addresses {
+        limit: usize,
+        answer: oneshot::Sender<Vec<KnownAddress>>,
+    },
     /// Tell which transactions wait for their parents.
     Orphans(oneshot::Sender<Vec<(u64, Arc<Transaction>)>>),
 }
@@ -318,6 +329,34 @@ impl Network for Driver {
         let (answer, result) = oneshot::channel();
         let _ = self.commands.send(Command::Orphans(answer));
         Box::pin(async move { result.await.unwrap_or_default() })
+    }
+
+    fn ping(&self) {
+        let _ = self.commands.send(Command::Ping);
+    }
+
+    fn set_active(&self, active: bool) {
+        let _ = self.commands.send(Command::SetActive(active));
+    }
+
+    fn is_active(&self) -> bool {
+        !lock(&self.shared).is_switched_off
+    }
+
+    fn addresses(&self, limit: usize) -> BoxFuture<Vec<KnownAddress>> {
+        let (answer, result) = oneshot::channel();
+        let _ = self.commands.send(Command::Addresses { limit, answer });
+        Box::pin(async move { result.await.unwrap_or_default() })
+    }
+
+    fn fetch_block(&self, peer: u64, hash: BlockHash) -> BoxFuture<Option<Block>> {
+        let driver = self.clone();
+        Box::pin(async move {
+            match driver.fetch(PeerId(peer), Wish::Block(hash)).await {
+                Fetched::Block(block) => Some(*block),
+                Fetched::FilterHashes { .. } | Fetched::Filters(_) | Fetched::Failed => None,
+            }
+        })
     }
 
     fn peers(&self) -> Vec<PeerInfo> {

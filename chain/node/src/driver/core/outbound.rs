@@ -44,7 +44,7 @@ impl Core {
 
     /// Opens a connection to an address that peers told of, now and then, while there are too few.
     fn search(&mut self) {
-        if self.searched.elapsed() < SEARCH {
+        if self.searched.elapsed() < SEARCH || !self.is_active {
             return;
         }
         self.searched = Instant::now();
