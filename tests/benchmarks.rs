@@ -43,7 +43,7 @@ fn a_node_with_a_past_is_timed_call_by_call_with_its_memory() {
         assert_eq!(call(name)["rows"], rows, "{printed}");
     }
     let forwards = call("ForwardingHistory");
-    assert_eq!((&forwards["rows"], &forwards["pages"]), (&1_500.into(), &2.into()), "{printed}");
+    assert_eq!((&forwards["rows"], &forwards["pages"]), (&1_500.into(), &16.into()), "{printed}");
     let times = [&forwards["first_byte_ms"], &forwards["whole_ms"]].map(|time| time.as_f64().unwrap());
     assert!(0.0 < times[0] && times[0] <= times[1], "{printed}");
 }

@@ -38,8 +38,8 @@ use crate::{
 
 /// What the first byte of an answer may take with a program that was built for speed.
 const FIRST_BYTE_GOAL: Duration = Duration::from_millis(50);
-/// Items in a page.
-const PAGE: u32 = 1_000;
+/// Items in a page: as many as LND gives who does not say.
+const PAGE: u32 = 100;
 /// Outputs of one transaction, which is relayed with so many.
 const OUTPUTS: usize = 2_000;
 /// What a channel's output is worth on the chain: it is only there.
