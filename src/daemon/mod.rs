@@ -107,6 +107,20 @@ enum Place {
     Second,
 }
 
+/// The other network, as swaps and as crossing payments ask it.
+#[derive(Default)]
+struct OtherNetwork {
+    swaps: Option<Arc<dyn SwapLeg>>,
+    crossings: Option<Arc<dyn CrossingNode>>,
+}
+
+impl OtherNetwork {
+    fn of(node: impl SwapLeg + CrossingNode + 'static) -> Self {
+        let node = Arc::new(node);
+        Self { swaps: Some(Arc::clone(&node) as Arc<dyn SwapLeg>), crossings: Some(node) }
+    }
+}
+
 /// What a network of the daemon is made of.
 struct Parts {
     config: Config,
@@ -210,19 +224,15 @@ impl LeydenDaemon {
 
     /// The other network: for swaps and for crossing payments. Each has the other, so that what was begun goes on whichever is named
     /// first.
-    fn other_network(&self) -> (Option<Arc<dyn SwapLeg>>, Option<Arc<dyn CrossingNode>>) {
+    fn other_network(&self) -> OtherNetwork {
         match (&self.other, &self.config.swap_with) {
             (Some((name, cell)), _) => {
                 let cell = Arc::clone(cell);
                 let find = move || cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let other = Arc::new(NodeHere::new(find, format!("the wallet of {name} is not open")));
-                (Some(Arc::clone(&other) as Arc<dyn SwapLeg>), Some(other as Arc<dyn CrossingNode>))
+                OtherNetwork::of(NodeHere::new(find, format!("the wallet of {name} is not open")))
             }
-            (None, Some(folder)) => {
-                let other = Arc::new(Sibling::new(folder.clone()));
-                (Some(Arc::clone(&other) as Arc<dyn SwapLeg>), Some(other as Arc<dyn CrossingNode>))
-            }
-            (None, None) => (None, None),
+            (None, Some(folder)) => OtherNetwork::of(Sibling::new(folder.clone())),
+            (None, None) => OtherNetwork::default(),
         }
     }
 
@@ -274,7 +284,7 @@ impl LeydenDaemon {
             Some(max_dust_exposure) => ChannelPolicy { max_dust_exposure, max_dust_exposure_ppm: 0, ..policy },
             None => policy,
         };
-        let (swap_with, cross_with) = self.other_network();
+        let OtherNetwork { swaps: swap_with, crossings: cross_with } = self.other_network();
         let runtime = Runtime::start(Setup {
             keys: self.keys(seed),
             node: self.node.clone(),
