@@ -59,9 +59,9 @@ fn directives(spec: &str) -> Result<String, LevelError> {
         let Some((part, level)) = text.split_once('=') else { return level_name(text) };
         let (part, level) = (part.trim(), level_name(level)?);
         let is_part =
-            |known: &&str| part == *known || part.strip_prefix(known).is_some_and(|rest| rest.starts_with("::"));
+            |known: &str| part == known || part.strip_prefix(known).is_some_and(|rest| rest.starts_with("::"));
         let is_path = part.bytes().all(|letter| letter.is_ascii_lowercase() || letter == b'_' || letter == b':');
-        if is_path && PARTS.iter().any(|known| is_part(&known)) {
+        if is_path && PARTS.iter().any(|known| is_part(known)) {
             Ok(format!("{part}={level}"))
         } else {
             Err(LevelError::Part(part.to_owned()))

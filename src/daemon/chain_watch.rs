@@ -158,7 +158,7 @@ async fn advance<W: Wanted>(
         let Some(block) = node.block(hash).await? else { break };
         progress.searched(height, hash, wanted.find(&block, hash, height));
     }
-    match progress.to_tell(node.tip().height) {
+    match progress.next_to_tell(node.tip().height) {
         Some(found) => Ok(sender.send(Ok(ChainSight::Found(found))).await.is_ok()),
         None => Ok(true),
     }

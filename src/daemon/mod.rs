@@ -44,8 +44,8 @@ pub use run::{RunError, run};
 use crate::{
     admission::ConnectionSlots,
     api::{
-        ApiError, Backups as _, Chain, ChangePassword, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet,
-        Updates, WalletState, Watchtower,
+        ApiError, Chain, ChangePassword, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates,
+        WalletState, Watchtower,
     },
     config::Config,
     counters::Counters,

@@ -100,8 +100,8 @@ impl LeydenDaemon {
 
     /// Ends all of them: who has logged in knew a password that holds no more.
     pub(super) fn end_sessions(&self) -> std::io::Result<()> {
-        let sessions = self.root_key.ids().into_iter().filter(|key| is_session(*key));
-        sessions.map(|key| self.root_key.delete(key).map(drop)).collect()
+        let mut sessions = self.root_key.ids().into_iter().filter(|key| is_session(*key));
+        sessions.try_for_each(|key| self.root_key.delete(key).map(drop))
     }
 
     /// Refuses to make a token that outlives the session of the token that asks for it.

@@ -161,7 +161,12 @@ impl LeydenDaemon {
     }
 
     /// Opens the wallet of the second network, which is made if there is none, beside that of the first.
-    pub(super) async fn open_second(&self, first: &Seed, password: Option<String>, window: Option<u32>) -> Result<(), ApiError> {
+    pub(super) async fn open_second(
+        &self,
+        first: &Seed,
+        password: Option<String>,
+        window: Option<u32>,
+    ) -> Result<(), ApiError> {
         let Some(second) = self.second().filter(|second| second.running().is_none()) else { return Ok(()) };
         let opened = async {
             let path = second.seed_path();

@@ -101,10 +101,12 @@ impl NodeKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitcoin::{BlockHash, hashes::Hash as _};
+
     use crate::wallet::seed::Seed;
 
     fn keys() -> NodeKeys {
-        NodeKeys::new(&Seed::from_entropy([1; 32], ""), NetworkKind::Test)
+        NodeKeys::new(&Seed::from_entropy([1; 32], ""), NetworkKind::Test, &BlockHash::all_zeros())
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<T: Clone> Progress<T> {
     }
 
     /// What is deep enough to be told and has not been.
-    pub(super) fn to_tell(&mut self, tip: u32) -> Option<T> {
+    pub(super) fn next_to_tell(&mut self, tip: u32) -> Option<T> {
         let depth = self.depth;
         let found = self.found.as_mut().filter(|found| !found.is_told && confirmations(tip, found.height) >= depth)?;
         found.is_told = true;
@@ -121,7 +121,7 @@ mod tests {
                 let name = self.0[height as usize];
                 progress.searched(height, self.hash(height).unwrap(), (name == wanted).then_some(name));
             }
-            told.extend(progress.to_tell(self.tip()).map(Some));
+            told.extend(progress.next_to_tell(self.tip()).map(Some));
             told
         }
     }

@@ -35,7 +35,7 @@ fn the_first_taproot_address_is_that_of_bip_86() {
     assert_eq!(address, "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr");
     // And a wallet of ours gives the descriptor's.
     let seed = Seed::from_entropy([5; 32], "");
-    let keys = NodeKeys::new(&seed, bitcoin::NetworkKind::Test);
+    let keys = NodeKeys::new(&seed, bitcoin::NetworkKind::Test, &bitcoin::BlockHash::all_zeros());
     let (descriptor, ..) = Bip86(keys.root(), KeychainKind::External).build(bitcoin::NetworkKind::Test).unwrap();
     let wallet = open_with(&MemoryLog::default(), 10);
     assert_eq!(taproot_script(&wallet), descriptor.at_derivation_index(0).unwrap().script_pubkey());

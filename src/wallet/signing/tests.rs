@@ -163,7 +163,7 @@ fn an_input_script_spends_a_coin_of_the_wallet_and_no_other() {
     }
     let foreign =
         TxOut { value: Amount::from_sat(5), script_pubkey: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::all_zeros()) };
-    let elsewhere = spending(&[foreign.clone()]);
+    let elsewhere = spending(std::slice::from_ref(&foreign));
     let coin = CoinToSign { input: 0, output: foreign, sighash: 1 };
     assert!(matches!(wallet.input_script(&elsewhere, &[], &coin), Err(SignError::NotOurs { input: 0 })));
 }
@@ -171,7 +171,7 @@ fn an_input_script_spends_a_coin_of_the_wallet_and_no_other() {
 #[test]
 fn keys_of_coins_are_no_keys_that_are_lent() {
     use crate::wallet::{keys::NodeKeys, seed::Seed};
-    let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test);
+    let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test, &bitcoin::BlockHash::all_zeros());
     let wallet = open_with(&MemoryLog::default(), 10);
     let address = wallet.new_address(AddressKind::SegwitV0).unwrap();
     for family in [0, 1, 84, 86, 99] {

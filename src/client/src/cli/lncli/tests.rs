@@ -116,7 +116,8 @@ fn every_served_call_makes_a_request_of_all_its_arguments() {
                 Kind::Route => {
                     r#"{"route": {"total_time_lock": 5, "hops": [{"pub_key": "02ab", "chan_id": "7"}]}}"#.to_owned()
                 }
-                Kind::Seconds => "1m".to_owned(),
+                Kind::Seconds | Kind::DecayTime => "1m".to_owned(),
+                Kind::Updated(_) => "203.0.113.7:9735".to_owned(),
                 Kind::SatAsMsat => "5".to_owned(),
                 Kind::ChannelId => "103x1x0".to_owned(),
                 Kind::Name => match arg.name {
