@@ -98,8 +98,9 @@ async fn a_lease_that_nobody_releases_ends() {
 async fn scripts_for_change(pair: &Pair) -> u32 {
     let mut kit = pair.alice.client().unwrap().wallet_kit();
     let accounts = kit.list_accounts(ListAccountsRequest::default()).await.unwrap().into_inner().accounts;
-    let [account] = &accounts[..] else { panic!("{accounts:?}") };
+    let [account, taproot] = &accounts[..] else { panic!("{accounts:?}") };
     assert_eq!((account.name.as_str(), account.derivation_path.as_str()), ("default", "m/84'/1'/0'"));
+    assert_eq!((taproot.name.as_str(), taproot.derivation_path.as_str()), ("default", "m/86'/1'/0'"));
     assert!(account.extended_public_key.starts_with("tpub"), "{account:?}");
     account.internal_key_count
 }

@@ -481,7 +481,13 @@ async fn nonsense_on_the_grpc_port_stops_nobody() {
             let sentence = answer.unwrap().err().map(|status| status.message().to_owned()).unwrap_or_default();
             let undecodable = sentence.contains("failed to decode");
             // LND has no better number for these.
-            let without_number = ["unable to find a path", "watchtower not active"];
+            let without_number = [
+                "unable to find a path",
+                "watchtower not active",
+                "wallet locked",
+                "wallet not created",
+                "wallet already unlocked",
+            ];
             let is_lnds = code == Code::Unknown && without_number.iter().any(|words| sentence.starts_with(words));
             let expected = matches!(
                 code,

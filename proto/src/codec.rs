@@ -56,7 +56,8 @@ pub struct WholeEncoder<T> {
 }
 
 /// Maps of answers whose values are messages that may be empty: the answer, and the map's field.
-const MAPS: [(&str, u64); 2] = [("lnrpc.ListPermissionsResponse", 1), ("lnrpc.WalletBalanceResponse", 4)];
+const MAPS: [(&str, u64); 3] =
+    [("lnrpc.ListPermissionsResponse", 1), ("lnrpc.WalletBalanceResponse", 4), ("walletrpc.SubmitPackageResponse", 2)];
 
 impl<T: Message + Name> Encoder for WholeEncoder<T> {
     type Item = T;

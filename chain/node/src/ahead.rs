@@ -14,58 +14,19 @@
 //! as much work would be done for it when its turn comes. And only while another block is connected: who has nothing to wait
 //! for need not look ahead.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, TryLockError};
 
-use bitcoin::{Block, BlockHash, OutPoint, TxOut, Txid};
+use bitcoin::OutPoint;
 use leyden_consensus::block::is_identified_mutated;
 use leyden_consensus::script::ScriptFlags;
 use leyden_consensus::{BlockIds, ScriptCheck, script_flags};
 
 use crate::core::Core;
 use crate::prepared::PreparedBlock;
-use crate::sync::{lock, read};
+use crate::sync::read;
 
-/// Blocks whose outputs are at hand: one is connected, one waits for it, one is prepared.
-const WAITING: usize = 3;
 /// A block at most so far above the tip is looked at.
 const ABOVE_TIP: u32 = 3;
-
-/// The blocks that were prepared last.
-#[derive(Default)]
-pub(crate) struct WaitingBlocks(Mutex<VecDeque<Arc<WaitingBlock>>>);
-
-struct WaitingBlock {
-    hash: BlockHash,
-    block: Arc<Block>,
-    ids: Arc<BlockIds>,
-    places: OnceLock<HashMap<Txid, usize>>,
-}
-
-impl WaitingBlock {
-    fn output(&self, outpoint: &OutPoint) -> Option<&TxOut> {
-        let places = || self.ids.txids().iter().enumerate().map(|(place, txid)| (*txid, place)).collect();
-        let place = self.places.get_or_init(places).get(&outpoint.txid)?;
-        let vout = usize::try_from(outpoint.vout).ok()?;
-        self.block.txdata.get(*place)?.output.get(vout)
-    }
-}
-
-impl WaitingBlocks {
-    /// Adds a block. Returns it and those before it, the last first.
-    fn add(&self, hash: BlockHash, block: &Arc<Block>, ids: &Arc<BlockIds>) -> Vec<Arc<WaitingBlock>> {
-        let mut blocks = lock(&self.0);
-        blocks.retain(|waiting| waiting.hash != hash);
-        blocks.truncate(WAITING.saturating_sub(1));
-        let (block, ids) = (Arc::clone(block), Arc::clone(ids));
-        blocks.push_front(Arc::new(WaitingBlock { hash, block, ids, places: OnceLock::new() }));
-        blocks.iter().cloned().collect()
-    }
-
-    fn has(&self, hash: &BlockHash) -> bool {
-        lock(&self.0).iter().any(|waiting| waiting.hash == *hash)
-    }
-}
 
 impl Core {
     /// Runs the scripts of a block that has to wait, as far as what they spend is known.
@@ -117,13 +78,14 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::consensus::deserialize;
+    use bitcoin::{Block, consensus::deserialize};
     use leyden_consensus::Params;
 
     use super::*;
     use crate::backend::Backend as _;
     use crate::config::NodeConfig;
     use crate::node::open;
+    use crate::sync::lock;
     use crate::synthetic::{read_chain, write_chain};
 
     #[test]

@@ -26,7 +26,6 @@ use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::ahead::WaitingBlocks;
 use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
 use crate::chain_index::ChainIndex;
 use crate::chainstate::{Chainstate, Shared, Step, Submitted};
@@ -45,6 +44,7 @@ use crate::sync::{lock, read, write};
 use crate::template::{self, Template, TemplateContext};
 use crate::totals::Counters;
 use crate::types::{Accepted, RemovalReason, Tested, Tip};
+use crate::waiting_blocks::WaitingBlocks;
 
 /// How long whoever wants a block that is damaged on the disk waits until a peer has sent it, and how often it looks.
 const LOST_PATIENCE: Duration = Duration::from_secs(20);

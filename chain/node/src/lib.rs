@@ -65,6 +65,7 @@ pub mod totals;
 pub mod types;
 pub mod utxo_set;
 pub mod verify;
+mod waiting_blocks;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
 pub use bans::{Ban, BanError, BanList, Subnet};

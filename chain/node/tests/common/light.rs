@@ -26,6 +26,8 @@ pub async fn start(path: &std::path::Path, light: bool) -> Node {
     config.light = light;
     config.listen = Some("127.0.0.1:0".parse().unwrap());
     config.max_outbound = 0;
+    // Tests run beside one another, each with several nodes, in a process that may open 256 files.
+    config.database_files = 16;
     Node::start(config).await.expect("the node starts")
 }
 
