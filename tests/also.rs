@@ -151,7 +151,7 @@ async fn one_password_opens_two_networks_that_have_no_key_in_common() {
     wait_until_active(&south).await;
     assert_eq!(info(&client).await.identity_pubkey, on_north.identity_pubkey);
     assert_eq!(info(&south).await.identity_pubkey, on_south.identity_pubkey);
-    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::AlreadyExists, "already unlocked");
+    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::Unknown, "already unlocked");
     carol.stop().await;
 
     // Each of them can be opened alone.

@@ -1,7 +1,7 @@
 //! What programs have signed with keys that are lent to them ([`super::lent`]), and what addresses sign.
 //!
 //! ```text
-//!   message ──► SHA-256, once or twice, or with a tag ──► ECDSA (64 bytes, or 65 that show the key) or BIP 340
+//!   message ──► SHA-256, once or twice, or with a tag ──► ECDSA (DER, or 65 bytes that show the key) or BIP 340
 //!   transaction, output, script ──► sighash (BIP 143, BIP 341) ──► signature
 //! ```
 
@@ -55,7 +55,7 @@ impl Digest {
 /// The form of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// 64 bytes.
+    /// DER, as LND has it.
     Ecdsa,
     /// 65 bytes, of which the key can be recovered.
     Compact,
@@ -69,7 +69,7 @@ const COMPRESSED: u8 = 31;
 pub(crate) fn sign_message(key: &SecretKey, message: &[u8], digest: &Digest, form: &Form) -> Option<Vec<u8>> {
     let message = digest.of(message);
     match form {
-        Form::Ecdsa => Some(SECP256K1.sign_ecdsa(&message, key).serialize_compact().to_vec()),
+        Form::Ecdsa => Some(SECP256K1.sign_ecdsa(&message, key).serialize_der().to_vec()),
         Form::Compact => Some(compact(key, &message)),
         Form::Schnorr { tweak } if tweak.is_empty() => {
             let pair = Keypair::from_secret_key(SECP256K1, key);
@@ -93,9 +93,9 @@ fn tweaked(key: &SecretKey, root: &[u8]) -> Option<Keypair> {
     pair.add_xonly_tweak(SECP256K1, &tweak).ok()
 }
 
-/// Whether an ECDSA signature of 64 bytes holds for the message; `None` if it is none.
+/// Whether an ECDSA signature (DER) holds for the message; `None` if it is none.
 pub(crate) fn verify_ecdsa(key: &PublicKey, message: &[u8], signature: &[u8]) -> Option<bool> {
-    let mut signature = secp256k1::ecdsa::Signature::from_compact(signature).ok()?;
+    let mut signature = secp256k1::ecdsa::Signature::from_der(signature).ok()?;
     signature.normalize_s();
     Some(SECP256K1.verify_ecdsa(&Digest::Single.of(message), &signature, key).is_ok())
 }

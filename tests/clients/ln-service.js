@@ -144,13 +144,16 @@ const coins = async () => {
   await subscription('subscribeToTransactions', {}, 'chain_transaction',
     () => call('sendToChainAddress', { address, tokens: 60000, fee_tokens_per_vbyte: 2, description: 'tea' }));
   await call('sendToChainAddresses', { send_to: [{ address, tokens: 61000 }], fee_tokens_per_vbyte: 2 });
+  await mine(1);
   const lasts = await ln.getUtxos({ lnd });
-  const spent = lasts.utxos.find(utxo => utxo.confirmation_count > 0);
+  const spent = lasts.utxos.find(utxo => utxo.confirmation_count > 0 && utxo.tokens > 100000);
   await subscription('subscribeToChainSpend', { min_height: 1, output_script: spent.output_script,
     transaction_id: spent.transaction_id, transaction_vout: spent.transaction_vout }, 'confirmation',
   async () => {
-    await ln.sendToChainAddress({ lnd, address, tokens: 62000, fee_tokens_per_vbyte: 2, utxo_confirmations: 1,
+    const { psbt } = await ln.fundPsbt({ lnd, outputs: [{ address, tokens: 62000 }], fee_tokens_per_vbyte: 2,
       inputs: [{ transaction_id: spent.transaction_id, transaction_vout: spent.transaction_vout }] });
+    const { transaction } = await ln.signPsbt({ lnd, psbt });
+    await ln.broadcastChainTransaction({ lnd, transaction });
     await mine(1);
   }, ({ height, vin }) => height > 0 && vin >= 0);
   await subscription('subscribeToChainAddress', { bech32_address: address, min_height: 1, min_confirmations: 1 },

@@ -125,7 +125,9 @@ pub(crate) fn is_valid(request: signrpc::VerifyMessageReq) -> Result<bool, ApiEr
     };
     valid.ok_or_else(|| {
         let length = request.signature.len();
-        ApiError::invalid(format!("failed to decode signature: {length} bytes that are none; it has 64"))
+        ApiError::invalid(format!(
+            "failed to decode signature: {length} bytes that are none: DER for ECDSA, 64 bytes for Schnorr"
+        ))
     })
 }
 

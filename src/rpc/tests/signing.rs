@@ -128,7 +128,8 @@ async fn keys_sign_messages_and_wrong_requests_are_told_in_lnds_words() {
     refused(kit.derive_key(negative).await, invalid, "key_family");
 
     let request = signrpc::SignMessageReq { msg: vec![7], key_loc: Some(at), ..Default::default() };
-    assert_eq!(signer.sign_message(request.clone()).await.unwrap().into_inner().signature.len(), 64);
+    // DER, as LND has it.
+    assert_eq!(signer.sign_message(request.clone()).await.unwrap().into_inner().signature[..1], [0x30]);
     let wrong = [
         (signrpc::SignMessageReq { msg: Vec::new(), ..request.clone() }, "a message to sign MUST be passed in"),
         (signrpc::SignMessageReq { key_loc: None, ..request.clone() }, "a key locator MUST be passed in"),
@@ -158,7 +159,7 @@ async fn keys_sign_messages_and_wrong_requests_are_told_in_lnds_words() {
     }
     let verify = signrpc::VerifyMessageReq {
         msg: vec![7],
-        signature: vec![1; 64],
+        signature: vec![0x30, 6, 2, 1, 1, 2, 1, 1],
         pubkey: node_id().serialize().to_vec(),
         ..Default::default()
     };
