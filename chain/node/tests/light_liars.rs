@@ -50,6 +50,7 @@ async fn who_leaves_something_out_of_a_filter_is_found_by_the_block() {
     until("the liar is let go", async || light.peers().iter().all(|peer| peer.address != liar.address)).await;
     assert_eq!(light.tip(), full.tip());
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,6 +70,7 @@ async fn what_the_only_peer_has_hidden_is_found_once_another_comes() {
     until("what was hidden is found", async || light.transaction(paid).await.unwrap().is_some()).await;
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,6 +94,7 @@ async fn a_block_that_a_peer_withholds_is_taken_from_another() {
     until("what pays it is found", async || light.transaction(paid).await.unwrap().is_some()).await;
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,6 +138,7 @@ async fn an_honest_answer_that_comes_late_is_heard_too() {
     until_found(&light, paid).await;
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,6 +161,7 @@ async fn a_liar_of_many_blocks_makes_no_liars_of_those_who_come_later() {
     until_at_tip(&light, &full).await;
     assert_eq!(honest.connections.load(Ordering::Relaxed), 1, "it was never let go");
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,6 +188,7 @@ async fn who_disputes_without_a_filter_is_let_go_and_leaves_nothing_behind() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(honest.connections.load(Ordering::Relaxed), 1, "it was never let go");
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +206,7 @@ async fn four_liars_who_came_first_do_not_silence_a_fifth_peer() {
     until_found(&light, paid).await;
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,6 +225,7 @@ async fn what_a_search_of_the_past_did_not_see_is_found_once_another_peer_comes(
     until_found(&light, paid).await;
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,6 +242,7 @@ async fn a_peer_that_drips_its_filters_holds_up_nobody() {
     // All its filters would take ten minutes.
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,6 +260,7 @@ async fn a_filter_that_counts_more_than_it_holds_stops_nothing() {
     full.generate(1, open_script()).await.unwrap();
     until_at_tip(&light, &full).await;
     light.shutdown().await;
+    full.shutdown().await;
 }
 
 /// How many blocks a node keeps at least that does not keep all (BIP 159), and some.
@@ -286,4 +296,5 @@ async fn a_search_that_needs_a_node_with_all_blocks_says_so_and_goes_on_with_one
     assert!(light.transaction(paid).await.unwrap().is_some());
     assert_eq!(light.check_tip(), Ok(()));
     light.shutdown().await;
+    full.shutdown().await;
 }

@@ -527,7 +527,7 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let digest = Digest::from_digest(sha256::Hash::hash(&[7]).to_byte_array());
             let request = signrpc::VerifyMessageReq {
                 msg: vec![7],
-                signature: SECP256K1.sign_ecdsa(&digest, &key).serialize_compact().to_vec(),
+                signature: SECP256K1.sign_ecdsa(&digest, &key).serialize_der().to_vec(),
                 pubkey: key.public_key(SECP256K1).serialize().to_vec(),
                 ..Default::default()
             };
