@@ -1,6 +1,6 @@
 //! The second daemon of the same person, on the other chain of a swap: found by its data directory, as `leyden` finds it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use async_trait::async_trait;
 use bitcoin::{
@@ -30,12 +30,10 @@ use tonic::{
 };
 
 use crate::driver::{
-    crossing::{CrossingNode, NodeError, NodeStatus},
+    crossing::{CrossingNode, NodeError, NodeStatus, PATIENCE},
     swaps::{LegBlock, LegError, LegStatus, SwapLeg},
 };
 
-/// How long the other daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A block of 4 MB and more.
 const MAX_MESSAGE: usize = 16 << 20;
 

@@ -24,7 +24,7 @@ use crate::{
     limits::MAX_CHAIN_WATCHES,
 };
 
-/// Of the process: there is one chain in it.
+/// Of the process, whatever networks it is on.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_CHAIN_WATCHES)));
 
 /// What may stand in a block.

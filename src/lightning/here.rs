@@ -4,7 +4,7 @@
 //! It answers as a second daemon does over gRPC, what is asked of it is no less harmless to repeat, and who asks waits no longer:
 //! what hangs on one network must not keep a payment on the other from being settled. While its wallet is not open it is away.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
@@ -18,13 +18,11 @@ use super::LightningNode;
 use crate::{
     api::{ApiError, CrossingStatus, Crossings as _},
     driver::{
-        crossing::{CrossingNode, NodeError, NodeStatus},
+        crossing::{CrossingNode, NodeError, NodeStatus, PATIENCE},
         swaps::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg},
     },
 };
 
-/// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 const SLOW: &str = "this daemon does not answer itself in time: is the machine busy, or the chain behind?";
 
 type Find = Box<dyn Fn() -> Option<Arc<LightningNode>> + Send + Sync>;

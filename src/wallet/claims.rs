@@ -20,6 +20,7 @@ use leyden_channels::{onchain::ClaimId, tx::FeeCoin, types::ChannelId};
 
 use super::{
     accounts::{AddressKind, Derivation},
+    keys::coin_type,
     ledger::Coin,
     onchain::{OnchainWallet, State, WalletError},
 };
@@ -199,11 +200,7 @@ impl State {
 }
 
 pub(super) fn account_path(kind: AddressKind, network: NetworkKind) -> Result<DerivationPath, bip32::Error> {
-    let coin = match network {
-        NetworkKind::Main => 0,
-        NetworkKind::Test => 1,
-    };
-    [kind.purpose(), coin, 0].into_iter().map(ChildNumber::from_hardened_idx).collect()
+    [kind.purpose(), coin_type(network), 0].into_iter().map(ChildNumber::from_hardened_idx).collect()
 }
 
 /// `branch/index` below the account.

@@ -48,10 +48,7 @@ impl NodeKeys {
     /// On the chain with this genesis block.
     pub(crate) fn new(seed: &Seed, network: NetworkKind, genesis: &BlockHash) -> Self {
         let root = seed.root_key(network, genesis);
-        let coin = match network {
-            NetworkKind::Main => 0,
-            NetworkKind::Test => 1,
-        };
+        let coin = coin_type(network);
         let family =
             |family| derive(&root, &[hard(LIGHTNING_PURPOSE), hard(coin), hard(family), soft(0), soft(0)]).private_key;
         let node = family(NODE_FAMILY);
@@ -118,6 +115,14 @@ impl TowerKeys for NodeKeys {
 
     fn secret(&self, tower: &PublicKey) -> [u8; 32] {
         keyed(&self.towers, b"tower secret", &tower.serialize())
+    }
+}
+
+/// Whether a path is for Bitcoin's own coins or for those of a test network (SLIP 44).
+pub(super) fn coin_type(network: NetworkKind) -> u32 {
+    match network {
+        NetworkKind::Main => 0,
+        NetworkKind::Test => 1,
     }
 }
 

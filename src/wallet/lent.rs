@@ -12,14 +12,13 @@
 //! macaroon with `signer:generate` allows, as with LND.
 
 use bitcoin::{
-    NetworkKind,
     bip32::{Xpriv, Xpub},
     secp256k1::{PublicKey, SECP256K1, SecretKey},
 };
 
 use super::keys::{
-    BACKUP_FAMILY, CHANNEL_FAMILY, LIGHTNING_PURPOSE, NODE_FAMILY, NodeKeys, SWAP_FAMILY, TOWER_CLIENT_FAMILY, derive,
-    hard, soft,
+    BACKUP_FAMILY, CHANNEL_FAMILY, LIGHTNING_PURPOSE, NODE_FAMILY, NodeKeys, SWAP_FAMILY, TOWER_CLIENT_FAMILY,
+    coin_type, derive, hard, soft,
 };
 
 /// How many keys of a family are looked through for one of which only the public key is known: a tenth of LND's, some hundred
@@ -88,10 +87,7 @@ impl NodeKeys {
             CHANNEL_FAMILY | BACKUP_FAMILY | TOWER_CLIENT_FAMILY | SWAP_FAMILY => Err(LentError::Own(family)),
             family if family >= END => Err(LentError::Beyond { family, index: 0 }),
             family => {
-                let coin = match self.root().network {
-                    NetworkKind::Main => 0,
-                    NetworkKind::Test => 1,
-                };
+                let coin = coin_type(self.root().network);
                 Ok(derive(&self.root(), &[hard(LIGHTNING_PURPOSE), hard(coin), hard(family), soft(0)]))
             }
         }
@@ -101,7 +97,7 @@ impl NodeKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::{BlockHash, hashes::Hash as _};
+    use bitcoin::{BlockHash, NetworkKind, hashes::Hash as _};
 
     use crate::wallet::seed::Seed;
 

@@ -20,7 +20,7 @@ use leyden_channels::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use node::{CrossingNode, NodeError, NodeStatus};
+pub(crate) use node::{CrossingNode, NodeError, NodeStatus, PATIENCE};
 pub(crate) use task::CrossingTask;
 
 /// Calls that wait for the task.

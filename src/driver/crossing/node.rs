@@ -1,11 +1,19 @@
 //! One of the two Lightning nodes between which payments cross: this daemon's own, or a second one's.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use leyden_channels::{
     crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder},
     payment::InvoiceNetwork,
     types::{DirectoryId, PaymentHash, PaymentPreimage},
 };
+
+/// How long a node may take to answer, in this process or another: a part of [`margins::FENCE_SECONDS`], after which an order that
+/// is on its way is taken for lost.
+///
+/// [`margins::FENCE_SECONDS`]: leyden_channels::crossing::margins::FENCE_SECONDS
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a node does not do what it is asked for, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
