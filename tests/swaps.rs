@@ -252,6 +252,13 @@ async fn a_lock_is_found_again_when_the_chain_was_replaced_while_its_node_was_aw
     wait_until("the lock to wait for a block again", || async { Ok(mempool(&pair.bob).await == lock) }).await.unwrap();
     pair.mine(1).await;
     wait_for_phase(&pair.alice, "locked").await;
-    let (hers, his) = (swap(&pair.alice).await.give.unwrap(), swap(&pair.bob).await.get.unwrap());
-    assert_eq!((hers.confirmations, &hers.lock), (1, &his.lock));
+    let hers = swap(&pair.alice).await.give.unwrap();
+    assert_eq!(hers.confirmations, 1);
+    // Bob's swap hears of the block beside hers.
+    wait_until("Bob to see the lock in its new block", || async {
+        let his = swap(&pair.bob).await.get.unwrap();
+        Ok((his.confirmations, &his.lock) == (1, &hers.lock))
+    })
+    .await
+    .unwrap();
 }
