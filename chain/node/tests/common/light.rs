@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,16 @@ pub struct Between {
     pub connections: Arc<AtomicU32>,
     /// How often hashes of filters were asked for.
     pub asked: Arc<AtomicU32>,
+    ended: Arc<AtomicBool>,
+}
+
+/// The listener's thread may hold the full node, whose files would stay open until the process ends.
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // Wakes the listener. If it is gone, nothing is left to end.
+        let _ = TcpStream::connect(self.address);
+    }
 }
 
 impl Between {
@@ -89,8 +99,13 @@ impl Between {
         let address = listener.local_addr().unwrap();
         let (connections, asked): (Arc<AtomicU32>, Arc<AtomicU32>) = Default::default();
         let (made, questions) = (Arc::clone(&connections), Arc::clone(&asked));
+        let ended = Arc::new(AtomicBool::new(false));
+        let no_more = Arc::clone(&ended);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                if no_more.load(Ordering::SeqCst) {
+                    return;
+                }
                 let Ok(to) = TcpStream::connect(full) else { return };
                 let (from_light, to_full) = (stream.try_clone().unwrap(), to.try_clone().unwrap());
                 let (hand, made, questions) = (Arc::clone(&hand), Arc::clone(&made), Arc::clone(&questions));
@@ -108,7 +123,7 @@ impl Between {
                 std::thread::spawn(move || relay(to, stream, |message| hand(message)));
             }
         });
-        Self { address, connections, asked }
+        Self { address, connections, asked, ended }
     }
 
     /// Passes everything on.
