@@ -1,8 +1,9 @@
 //! `make bench-peers WHAT=payments`: payments a second between two daemons, and between two LDK nodes on a chain of ours.
 //!
-//! Both make all invoices first, which is not measured, and then pay as many at a time as is asked for. At the end every
-//! payment must have succeeded and the recipient's balance must be right to the satoshi. The daemons are processes of
-//! their own that are called over gRPC; the LDK nodes are in this process and called directly, and log warnings only.
+//! For each number of payments at a time, both make all invoices first, which is not measured, and then pay. At the end
+//! every payment must have succeeded and the recipient's balance must be right to the satoshi. The daemons are processes
+//! of their own that are called over gRPC; the LDK nodes are in this process and called directly, and log warnings only.
+//! The last line is the least ratio of all.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
 
@@ -41,12 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The load of `leyden bench payments --nodes 2`.
 #[derive(Parser)]
 struct Payments {
-    /// Payments in all
-    #[arg(long, default_value_t = 2_000)]
+    /// Payments at a time, one measurement each; an LDK channel holds 50, more than that wait for room
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 40, 100])]
+    concurrency: Vec<usize>,
+    /// Payments of a measurement: so many more as go on at a time, up to the last
+    #[arg(long, default_value_t = 200)]
     count: usize,
-    /// Payments at a time; an LDK channel holds no more than 50
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u8).range(1..=50))]
-    concurrency: u8,
     /// Satoshi that each payment carries
     #[arg(long, default_value_t = 1_000)]
     amount: u64,
@@ -54,6 +55,9 @@ struct Payments {
     #[arg(long, hide = true)]
     bench: bool,
 }
+
+/// The most payments of one measurement.
+const MOST: usize = 2_000;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 8)]
 async fn main() {
@@ -69,23 +73,37 @@ struct Measured {
 
 impl Payments {
     async fn run(self) {
-        let total = self.amount.saturating_mul(self.count as u64);
+        let total = self.concurrency.iter().map(|at_once| self.amount * self.count_at(*at_once) as u64).sum::<u64>();
         assert!(total > 0 && total <= CAPACITY * 9 / 10, "all payments together: at most {}", CAPACITY * 9 / 10);
-        let leyden = self.leyden();
-        let ldk = self.ldk().await;
-        println!("{} payments of {} sat, {} at a time", self.count, self.amount, self.concurrency);
-        println!("{:10}{:>14}{:>12}{:>12}", "", "payments/s", "p50 ms", "p99 ms");
-        for (name, measured) in [("leydend", &leyden), ("ldk-node", &ldk)] {
-            println!("{name:10}{:14.0}{:12.1}{:12.1}", measured.rate, measured.p50, measured.p99);
+        let lightning = LdkPair::start().await;
+        let mut least = f64::INFINITY;
+        for at_once in self.concurrency.iter().copied() {
+            let count = self.count_at(at_once);
+            let leyden = self.leyden(at_once);
+            let ldk = lightning.pay(count, at_once, self.amount).await;
+            println!("{count} payments of {} sat, {at_once} at a time", self.amount);
+            println!("{:10}{:>14}{:>12}{:>12}", "", "payments/s", "p50 ms", "p99 ms");
+            for (name, measured) in [("leydend", &leyden), ("ldk-node", &ldk)] {
+                println!("{name:10}{:14.0}{:12.1}{:12.1}", measured.rate, measured.p50, measured.p99);
+            }
+            let ratio = leyden.rate / ldk.rate;
+            println!("{ratio:.1} times as many");
+            least = least.min(ratio);
         }
-        println!("ratio: {:.1}", leyden.rate / ldk.rate);
+        lightning.stop().await;
+        println!("ratio: {least:.1}");
     }
 
-    fn leyden(&self) -> Measured {
+    fn count_at(&self, at_once: usize) -> usize {
+        self.count.saturating_mul(at_once).min(MOST.max(self.count))
+    }
+
+    fn leyden(&self, at_once: usize) -> Measured {
+        let count = self.count_at(at_once);
         eprintln!("two daemons of Leyden …");
         let output = Command::new(beside("leyden"))
             .args(["--json", "bench", "payments", "--nodes", "2"])
-            .args(["--count", &self.count.to_string(), "--concurrency", &self.concurrency.to_string()])
+            .args(["--count", &count.to_string(), "--concurrency", &at_once.to_string()])
             .args(["--amount", &self.amount.to_string()])
             .stderr(Stdio::inherit())
             .output()
@@ -93,11 +111,23 @@ impl Payments {
         assert!(output.status.success(), "`leyden bench payments` failed");
         let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let number = |name: &str| value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value}"));
-        assert_eq!(number("payments") as usize, self.count);
+        assert_eq!(number("payments") as usize, count);
         Measured { rate: number("payments_per_second"), p50: number("latency_p50_ms"), p99: number("latency_p99_ms") }
     }
+}
 
-    async fn ldk(&self) -> Measured {
+/// Two LDK nodes with a channel, and the miner of their chain.
+struct LdkPair {
+    payer: Arc<Ldk>,
+    payee: Arc<Ldk>,
+    ends: Ends,
+    watchers: JoinSet<()>,
+    _miner: leyden_client::cluster::DaemonProcess,
+    _folder: tempfile::TempDir,
+}
+
+impl LdkPair {
+    async fn start() -> Self {
         eprintln!("two LDK nodes …");
         let folder = tempfile::Builder::new().prefix("leyden-bench-").tempdir().unwrap();
         let miner = chain::start(folder.path(), "miner", &["--log", "warn"]).await;
@@ -109,16 +139,26 @@ impl Payments {
         chain::mine(&miner, &[], &[&payer, &payee], chain::DEEP).await;
         payer.wait_for_usable_channels(1).await;
         payee.wait_for_usable_channels(1).await;
-        let had = payee.in_channels();
-
         let (ends, watchers) = watch(&payer, &payee);
-        let invoices: Arc<Vec<Bolt11Invoice>> = Arc::new((0..self.count).map(|_| payee.invoice(self.amount)).collect());
+        Self { payer, payee, ends, watchers, _miner: miner, _folder: folder }
+    }
+
+    /// The nodes end here: the task that waits for an event must not be the last that has one.
+    async fn stop(mut self) {
+        self.watchers.shutdown().await;
+        block_in_place(|| drop((self.payer, self.payee)));
+    }
+
+    async fn pay(&self, count: usize, at_once: usize, amount: u64) -> Measured {
+        let Self { payer, payee, ends, .. } = self;
+        let had = payee.in_channels();
+        let invoices: Arc<Vec<Bolt11Invoice>> = Arc::new((0..count).map(|_| payee.invoice(amount)).collect());
         let next = Arc::new(AtomicUsize::new(0));
         let mut workers = JoinSet::new();
         let begun = Instant::now();
-        for _ in 0..self.concurrency {
+        for _ in 0..at_once {
             let (invoices, next, ends, payer) =
-                (Arc::clone(&invoices), Arc::clone(&next), Arc::clone(&ends), Arc::clone(&payer));
+                (Arc::clone(&invoices), Arc::clone(&next), Arc::clone(ends), Arc::clone(payer));
             workers.spawn(async move {
                 let mut latencies = Vec::new();
                 while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -148,16 +188,15 @@ impl Payments {
             latencies.extend(own.unwrap());
         }
         let took = begun.elapsed();
-        assert_eq!(latencies.len(), self.count);
-        let paid = self.amount * self.count as u64;
+        assert_eq!(latencies.len(), count);
+        let paid = amount * count as u64;
         wait_until("LDK's balance to be right", || async { Ok(payee.in_channels() == had + paid) }).await.unwrap();
-        drop(watchers);
         latencies.sort_unstable();
         let percentile = |percent: usize| {
             let time: Duration = latencies[(latencies.len() - 1) * percent / 100];
             time.as_secs_f64() * 1e3
         };
-        Measured { rate: self.count as f64 / took.as_secs_f64(), p50: percentile(50), p99: percentile(99) }
+        Measured { rate: count as f64 / took.as_secs_f64(), p50: percentile(50), p99: percentile(99) }
     }
 }
 
