@@ -48,6 +48,7 @@ impl Commitments {
             details: std::collections::BTreeMap::new(),
             secrets: PerCommitmentSecrets::default(),
             points: super::commitment::PointCache::default(),
+            views: super::commitment::Views::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) mod remote;
 pub(super) mod spec;
 mod step;
 mod update;
+mod view;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,7 @@ use self::limits::CannotAdd;
 use self::local::LocalCommitment;
 use self::remote::{Remote, RemoteStage};
 use self::spec::{CommitmentSpec, Htlc, HtlcKey};
+use self::view::View;
 use super::error::Invariant;
 use super::event::Origin;
 use super::terms::Terms;
@@ -40,6 +42,7 @@ use super::{Sides, event::Settlement};
 pub(crate) use build::{Built, Factory, PointCache};
 pub(crate) use step::RemovedHtlc;
 pub(crate) use update::HtlcRemoval;
+pub(crate) use view::Views;
 
 /// What is known of an HTLC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub(super) struct Commitments {
     pub secrets: PerCommitmentSecrets,
     /// Our points for the commitments after `local`, once they are known: a cache.
     pub(crate) points: build::PointCache,
+    /// Where offers are measured, while they gather: a cache.
+    pub(crate) views: Views,
 }
 
 impl Commitments {
@@ -92,6 +97,38 @@ impl Commitments {
     pub(super) fn local_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
         let remote = self.remote_changes.proposed.iter().chain(extra);
         self.local.spec.reduce(self.local_changes.acked.iter(), remote)
+    }
+
+    /// [`Self::remote_view`] or [`Self::local_view`], without building it anew for each update. It is to be kept with
+    /// [`Self::keep_view`] once what it was asked for is in the lists.
+    fn take_view(&mut self, owner: Side) -> Result<View, Invariant> {
+        let (kept, base, acked, proposed) = match owner {
+            Side::Local => {
+                (self.views.local.take(), self.local.number, &self.local_changes.acked, &self.remote_changes.proposed)
+            }
+            Side::Remote => {
+                let base = self.remote.latest().number;
+                (self.views.remote.take(), base, &self.remote_changes.acked, &self.local_changes.proposed)
+            }
+        };
+        let anew = || match owner {
+            Side::Local => self.local_view(None),
+            Side::Remote => self.remote_view(None),
+        };
+        let mut view = match kept.filter(|view| view.leads_to(base, acked.len(), proposed.len())) {
+            Some(view) => view,
+            None => View::new(base, acked.len(), proposed.len(), anew()?),
+        };
+        let spec = view.follow(owner.other(), proposed)?;
+        debug_assert_eq!(spec, &anew()?);
+        Ok(view)
+    }
+
+    fn keep_view(&mut self, owner: Side, view: View) {
+        match owner {
+            Side::Local => self.views.local = Some(view),
+            Side::Remote => self.views.remote = Some(view),
+        }
     }
 
     /// Whether there is anything that a `commitment_signed` of ours would commit to.
@@ -136,6 +173,7 @@ impl Commitments {
     /// unsigned updates, and our unsigned HTLCs and fee, but not our unsigned removals, which are sent again.
     /// Returns the origins of the HTLCs that are given up.
     pub(crate) fn forget_uncommitted(&mut self) -> Vec<(Origin, CannotAdd)> {
+        self.views = Views::default();
         let mut refused = Vec::new();
         for update in std::mem::take(&mut self.remote_changes.proposed) {
             if let Update::Add(htlc) = update {

@@ -95,25 +95,31 @@ impl CommitmentSpec {
     ) -> Result<Self, Invariant> {
         let mut next = self.clone();
         let updates = local.map(|update| (Side::Local, update)).chain(remote.map(|update| (Side::Remote, update)));
-        for (by, update) in updates.clone() {
-            match update {
-                Update::Fulfill { id, .. } => next.remove(HtlcKey { offered_by: by.other(), id: *id }, by)?,
-                Update::Fail { id, .. } | Update::FailMalformed { id, .. } => {
-                    next.remove(HtlcKey { offered_by: by.other(), id: *id }, by.other())?;
-                }
-                Update::Fee(feerate) => next.feerate = *feerate,
-                Update::Add(_) => {}
-            }
+        for (by, update) in updates.clone().filter(|(_, update)| update.adds().is_none()) {
+            next.apply(by, update)?;
         }
-        for (_, update) in updates {
-            if let Update::Add(htlc) = update {
-                next.add(*htlc)?;
-            }
+        for (by, update) in updates.filter(|(_, update)| update.adds().is_some()) {
+            next.apply(by, update)?;
         }
         Ok(next)
     }
 
-    fn add(&mut self, htlc: Htlc) -> Result<(), Invariant> {
+    /// Changes this state by one update that `by` has sent. After an error nothing has changed.
+    pub(super) fn apply(&mut self, by: Side, update: &Update) -> Result<(), Invariant> {
+        match update {
+            Update::Add(htlc) => self.add(*htlc),
+            Update::Fulfill { id, .. } => self.remove(HtlcKey { offered_by: by.other(), id: *id }, by),
+            Update::Fail { id, .. } | Update::FailMalformed { id, .. } => {
+                self.remove(HtlcKey { offered_by: by.other(), id: *id }, by.other())
+            }
+            Update::Fee(feerate) => {
+                self.feerate = *feerate;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, htlc: Htlc) -> Result<(), Invariant> {
         let Err(at) = self.position(htlc.key()) else {
             return Err(Invariant::HtlcTwice(htlc.key()));
         };
@@ -127,11 +133,13 @@ impl CommitmentSpec {
         Ok(())
     }
 
-    fn remove(&mut self, key: HtlcKey, to: Side) -> Result<(), Invariant> {
+    /// Ends an HTLC, in favour of `to`.
+    pub(super) fn remove(&mut self, key: HtlcKey, to: Side) -> Result<(), Invariant> {
         let at = self.position(key).map_err(|_| Invariant::HtlcMissing(key))?;
-        let htlc = self.htlcs.remove(at);
+        let amount = self.htlcs.get(at).map(|htlc| htlc.amount).ok_or(Invariant::HtlcMissing(key))?;
         let balance = self.balance.of_mut(to);
-        *balance = balance.checked_add(htlc.amount).ok_or(Invariant::Overflow)?;
+        *balance = balance.checked_add(amount).ok_or(Invariant::Overflow)?;
+        self.htlcs.remove(at);
         Ok(())
     }
 

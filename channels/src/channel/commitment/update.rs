@@ -53,20 +53,6 @@ impl Commitments {
             payment_hash: add.payment_hash,
             cltv_expiry: add.cltv_expiry,
         };
-        let update = Update::Add(htlc);
-        let view = match self.remote_view(Some(&update)) {
-            Ok(view) => view,
-            Err(Invariant::Overdraft { side: Side::Local, balance, .. }) => {
-                return Ok(Err(CannotAdd::Balance { balance, needed: add.amount }));
-            }
-            Err(invariant) => return Err(invariant),
-        };
-        if let Err(refused) = limits::check_offer(&view, terms) {
-            return Ok(Err(refused));
-        }
-        if let Err(Exposure { now: exposure, limit: maximum }) = admission.admit(&htlc) {
-            return Ok(Err(CannotAdd::DustExposure { maximum, exposure }));
-        }
         let details = HtlcDetails {
             htlc,
             origin: Some(add.origin),
@@ -77,10 +63,19 @@ impl Commitments {
             must_fail: false,
         };
         let message = add_message(terms.channel_id, &htlc, &details)?;
-        self.details.insert(htlc.key(), details);
-        self.local_changes.proposed.push(update);
-        self.next_id.local = next(htlc.id)?;
-        Ok(Ok(message))
+        let next_id = next(htlc.id)?;
+        let mut view = self.take_view(Side::Remote)?;
+        let offered = view.offer(htlc, terms, |htlc| {
+            let over = |Exposure { now: exposure, limit: maximum }| CannotAdd::DustExposure { maximum, exposure };
+            admission.admit(htlc).map_err(over)
+        })?;
+        if offered.is_ok() {
+            self.details.insert(htlc.key(), details);
+            self.local_changes.proposed.push(Update::Add(htlc));
+            self.next_id.local = next_id;
+        }
+        self.keep_view(Side::Remote, view);
+        Ok(offered.map(|()| message))
     }
 
     /// Proposes to remove an HTLC of the peer. `None`, and nothing changes, if it is not there, not irrevocably
@@ -141,15 +136,9 @@ impl Commitments {
             payment_hash: message.payment_hash,
             cltv_expiry: message.cltv_expiry,
         };
-        let update = Update::Add(htlc);
-        let view = match self.local_view(Some(&update)) {
-            Ok(view) => view,
-            Err(Invariant::Overdraft { side: Side::Remote, balance, .. }) => {
-                return Err(ProtocolViolation::CannotAfford { balance, needed: htlc.amount }.into());
-            }
-            Err(invariant) => return Err(invariant.into()),
-        };
-        limits::check_receive(&view, terms)?;
+        let next_id = next(htlc.id)?;
+        let mut view = self.take_view(Side::Local)?;
+        view.receive(htlc, terms)??;
         let details = HtlcDetails {
             htlc,
             origin: None,
@@ -159,9 +148,10 @@ impl Commitments {
             preimage_told: false,
             must_fail: false,
         };
-        self.next_id.remote = next(htlc.id)?;
+        self.next_id.remote = next_id;
         self.details.insert(htlc.key(), details);
-        self.remote_changes.proposed.push(update);
+        self.remote_changes.proposed.push(Update::Add(htlc));
+        self.keep_view(Side::Local, view);
         Ok(())
     }
 
@@ -209,6 +199,7 @@ impl Commitments {
             return Err(ProtocolViolation::FeeOverexposes { feerate, exposure, limit }.into());
         }
         // The last one counts; a peer that repeats itself shall not fill our memory.
+        self.views.local = None;
         self.remote_changes.proposed.retain(|update| !matches!(update, Update::Fee(_)));
         self.remote_changes.proposed.push(update);
         Ok(())
