@@ -268,6 +268,7 @@ impl CrossingNode for Sibling {
     }
 
     async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError> {
+            measured: answer.measured_spacing,
         let request = LookAtHeldRequest { payment_hash: hash.0.to_vec(), book: book.0.to_vec() };
         let answer = self.call_node(|mut client| async move { client.look_at_held(request).await }).await?;
         match answer.state.as_str() {

@@ -22,6 +22,7 @@ use crate::{
     driver::{
         crossing::{CrossInvoice, CrossingRefused, CrossingView, RateView},
         services::{OnceError, Services},
+        swaps::measured_pace,
     },
 };
 
@@ -57,6 +58,7 @@ impl Crossings for LightningNode {
         let chain = Chain { hash: services.chain_hash(), spacing: params.spacing.get() };
         let now = NodeNow {
             chain,
+            measured: measured_pace(&services.node),
             tip: services.tip(),
             is_current,
             node_id: services.node_id(),

@@ -148,7 +148,7 @@ impl Crossings {
             return Err(Refusal::ExpiresSoon);
         }
         let wanted = invoice.min_final_cltv_expiry_delta;
-        let hold_blocks = margins::hold_blocks(wanted, &incoming.chain, &outgoing.chain)
+        let hold_blocks = margins::hold_blocks(wanted, &incoming.as_incoming(), &outgoing.as_outgoing())
             .map_err(|blocks| Refusal::Clocks { blocks })?;
         let parts = amount.0 / outgoing.least_claim.0.saturating_mul(WORTH_A_PART).max(1);
         let takes_parts = invoice.features.supports(Feature::BasicMpp);
@@ -396,7 +396,7 @@ fn decide(crossing: &Crossing, held: Held, since: UnixTime, room: &Room, ctx: &C
         return Decision::GiveBack(Reason::InvoiceExpired);
     }
     let left = held.expiry.0.saturating_sub(incoming.tip.0);
-    let limit = margins::outgoing_limit(left, &incoming.chain, &outgoing.chain);
+    let limit = margins::outgoing_limit(left, &incoming.as_incoming(), &outgoing.as_outgoing());
     if held.amount < crossing.price || limit < crossing.final_blocks {
         return Decision::GiveBack(Reason::TooLate);
     }

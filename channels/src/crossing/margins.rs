@@ -11,12 +11,17 @@
 //! Expiries of HTLCs are heights, and each network finds blocks at a pace of its own. The spacing is what its rules aim at;
 //! with more miners than before blocks come faster until the difficulty has followed, with fewer more slowly, and chance adds to it.
 //! So the incoming network is taken to be [`PACE`] times as fast as it should be, and the outgoing one as many times as slow, at
-//! the same time and for as long as it takes. Chance alone makes hundred blocks come in half of their time less than once in
-//! 10^8 times; for the few blocks where chance does more, [`super::super::swap::margins::RESTART_ALLOWANCE`] covers it, for it is
-//! six hours beside minutes.
+//! the same time and for as long as it takes. Where the last hundred blocks of the incoming network came faster already, it is
+//! taken to be [`PACE`] times as fast as that, and an outgoing one whose blocks came more slowly that many times as slow: what is
+//! measured makes a crossing safer, and never less safe ([`NodeNow::as_incoming`], [`NodeNow::as_outgoing`]). Chance alone makes
+//! hundred blocks come in half of their time less than once in 10^8 times; for the few blocks where chance does more,
+//! [`super::super::swap::margins::RESTART_ALLOWANCE`] covers it, for it is six hours beside minutes.
 //!
 //! A chain whose blocks cost nothing has no pace: on one whose difficulty never rises, anybody may find as many blocks as they
-//! like. There this protects from nothing, and neither does any other time lock.
+//! like. There nothing is measured; this protects from nothing, and neither does any other time lock.
+//!
+//! [`NodeNow::as_incoming`]: super::NodeNow::as_incoming
+//! [`NodeNow::as_outgoing`]: super::NodeNow::as_outgoing
 
 use crate::{
     margins::{CLAIM_MARGIN, FAIL_DEPTH, OFFERED_GRACE},

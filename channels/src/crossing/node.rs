@@ -20,8 +20,11 @@ pub enum Key {
 /// A node at the moment of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeNow {
-    /// Its network.
+    /// Its network, with the spacing that its rules aim at.
     pub chain: Chain,
+    /// Seconds between its blocks as they were found lately ([`crate::swap::margins::measured_pace`]); 0 if that is not known, or
+    /// tells nothing of the blocks to come.
+    pub measured: u32,
     /// How far that is.
     pub tip: Height,
     /// Whether the tip may be relied on.
@@ -32,6 +35,18 @@ pub struct NodeNow {
     pub least_claim: Msat,
     /// What it knows its payments by.
     pub records: PaymentRecords,
+}
+
+impl NodeNow {
+    /// Its network, as time on it runs out for what is held there.
+    pub fn as_incoming(&self) -> Chain {
+        self.chain.no_slower_than(self.measured)
+    }
+
+    /// Its network, as one waits for blocks there.
+    pub fn as_outgoing(&self) -> Chain {
+        self.chain.no_faster_than(self.measured)
+    }
 }
 
 /// What a node knows its payments by. "There is none" of one data directory says nothing of a payment of another one, nor

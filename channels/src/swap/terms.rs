@@ -77,6 +77,12 @@ impl Chain {
     pub fn no_faster_than(self, measured: u32) -> Self {
         Self { spacing: self.spacing.max(measured), ..self }
     }
+
+    /// With the spacing that was measured, if that is shorter; 0: none was.
+    #[must_use]
+    pub fn no_slower_than(self, measured: u32) -> Self {
+        if measured == 0 { self } else { Self { spacing: self.spacing.min(measured), ..self } }
+    }
 }
 
 /// One half of an offer.

@@ -16,6 +16,7 @@ use leyden_channels::{
     tx::FeeCoin,
     types::{Height, PaymentPreimage, UnixTime},
 };
+use leyden_consensus::Retarget;
 use leyden_node::Node;
 use tokio::time::Instant;
 
@@ -338,11 +339,26 @@ fn waiting(services: &Services, script: &ScriptBuf) -> Option<Transaction> {
 fn measured_spacing(node: &Node, tip: u32) -> u32 {
     let heights = tip.saturating_sub(margins::MEASURED_BLOCKS)..=tip;
     let places = heights.filter_map(|height| node.header_place(&node.block_hash(height)?));
-    let times: Vec<UnixTime> = places.map(|found| place(&found).median_time).collect();
-    margins::measured_spacing(&times)
+    places.map(|found| place(&found).median_time).collect()
 }
 
 fn place(tip: &leyden_node::Tip) -> Tip {
     let median_time = UnixTime(u64::from(tip.median_time_past));
     Tip { height: Height(tip.height), hash: tip.hash.to_byte_array(), median_time }
 }
+    margins::measured_spacing(&median_times(node, tip))
+}
+
+/// The pace at which a chain's blocks were found lately, in seconds between them; 0 if that tells nothing: on a chain whose
+/// difficulty follows nothing, blocks are found when somebody likes.
+pub(crate) fn measured_pace(node: &Node) -> u32 {
+    match node.params().retarget {
+        Retarget::Never => 0,
+        Retarget::Periodic { .. } | Retarget::MovingAverage { .. } => {
+            margins::measured_pace(&median_times(node, node.tip().height))
+        }
+    }
+}
+
+/// Of the last blocks, in the order of the chain.
+fn median_times(node: &Node, tip: u32) -> Vec<UnixTime> {

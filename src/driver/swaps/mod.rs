@@ -37,7 +37,7 @@ use leyden_node::{Keeper, Needed};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use book::{Book, Needs, Ways};
-pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg};
+pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg, measured_pace};
 
 use crate::{driver::services::Services, store::StoreError, wallet::backup::SwapBackup};
 

@@ -124,6 +124,7 @@ pub(crate) fn status(status: &CrossingStatus) -> leyden::CrossingStatus {
         network: network.clone(),
         genesis_hash: now.chain.hash.to_bytes().to_vec(),
         spacing: now.chain.spacing,
+        measured_spacing: now.measured,
         height: now.tip.0,
         current: now.is_current,
         node_id: now.node_id.serialize().to_vec(),

@@ -75,6 +75,7 @@ impl Crossings for Fake {
     async fn crossing_status(&self) -> Result<CrossingStatus, ApiError> {
         let now = NodeNow {
             chain: Chain { hash: ChainHash::REGTEST, spacing: 600 },
+            measured: 450,
             tip: Height(7),
             is_current: true,
             node_id: node_id(),

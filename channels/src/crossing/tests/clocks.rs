@@ -4,11 +4,16 @@ use bitcoin::constants::ChainHash;
 use proptest::prelude::*;
 
 use crate::{
-    crossing::{Rate, RateError, margins::*},
+    crossing::{NodeNow, Rate, RateError, margins::*},
     margins::CLAIM_MARGIN,
-    swap::{Chain, margins::RESTART_ALLOWANCE},
-    types::Msat,
+    swap::{
+        Chain,
+        margins::{RESTART_ALLOWANCE, measured_pace},
+    },
+    types::{Height, Msat, UnixTime},
 };
+
+use super::world::{key, records};
 
 fn chain(spacing: u32) -> Chain {
     Chain { hash: ChainHash::REGTEST, spacing }
@@ -51,6 +56,53 @@ fn two_networks_whose_clocks_leave_too_little_are_refused() {
     assert!(hold_blocks(MOST_HOLD_BLOCKS, &chain(600), &chain(600)).is_err());
     assert_eq!(hold_blocks(u32::MAX, &chain(1), &chain(u32::MAX)), Err(None));
     assert_eq!(outgoing_limit(CLAIM_MARGIN, &chain(600), &chain(600)), 0);
+}
+
+#[test]
+fn a_measured_pace_makes_a_crossing_safer_and_never_less_safe() {
+    let node = |measured| NodeNow {
+        chain: chain(600),
+        measured,
+        tip: Height(7),
+        is_current: true,
+        node_id: key(1),
+        least_claim: Msat(1_000),
+        records: records(0),
+    };
+    let spacings = |measured| (node(measured).as_incoming().spacing, node(measured).as_outgoing().spacing);
+    assert_eq!(spacings(0), (600, 600), "nothing is known");
+    assert_eq!(spacings(200), (200, 600), "what is held there runs out sooner");
+    assert_eq!(spacings(1_800), (600, 1_800), "what is paid there is known later");
+    // Three times as fast and three times as slow is too much for two networks of ten minutes.
+    let (fast, slow) = (node(200).as_incoming(), node(1_800).as_outgoing());
+    assert!(hold_blocks(18, &chain(600), &chain(600)).is_ok());
+    assert!(matches!(hold_blocks(18, &fast, &slow), Err(Some(blocks)) if blocks > MOST_HOLD_BLOCKS));
+    // A payment that was quoted before that came to light is given back.
+    assert_eq!(outgoing_limit(MOST_HOLD_BLOCKS, &fast, &slow), 0);
+}
+
+#[test]
+fn a_pace_is_what_chance_makes_of_it_and_not_told_by_few_blocks() {
+    let times = |intervals: &[u64]| {
+        let mut now = 1_700_000_000;
+        let mut all = vec![UnixTime(now)];
+        all.extend(intervals.iter().map(|interval| {
+            now += interval;
+            UnixTime(now)
+        }));
+        all
+    };
+    // The quantiles of what a hundred blocks take that come by chance, 600 seconds apart on average.
+    let by_chance: Vec<u64> = (0..100).map(|n| (-600.0 * (1.0 - (f64::from(n) + 0.5) / 100.0).ln()) as u64).collect();
+    let pace = measured_pace(&times(&by_chance));
+    assert!((570..=630).contains(&pace), "{pace}");
+    // A night without blocks does not make it slow.
+    let mut slept = by_chance.clone();
+    slept[50] = 8 * 3_600;
+    let pace = measured_pace(&times(&slept));
+    assert!((570..=630).contains(&pace), "{pace}");
+    assert_eq!(measured_pace(&times(&by_chance[..47])), 0);
+    assert_eq!(measured_pace(&times(&[0; 100])), 1);
 }
 
 #[test]

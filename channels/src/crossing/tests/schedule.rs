@@ -39,6 +39,29 @@ impl Dice {
     }
 }
 
+/// How far the two networks are from what their rules aim at, in tenths, and whether their nodes have seen that.
+#[derive(Clone, Copy)]
+struct Clocks {
+    north_faster: u64,
+    south_slower: u64,
+    measured: bool,
+}
+
+impl Clocks {
+    /// As the rules aim at.
+    const RIGHT: Self = Self { north_faster: 10, south_slower: 10, measured: false };
+    /// Together they are beyond what the margins allow for what nobody has seen.
+    const OFF: Self = Self { north_faster: 15, south_slower: 18, measured: true };
+
+    fn north(&self, seconds: u64) -> u64 {
+        seconds * 10 / self.north_faster
+    }
+
+    fn south(&self, seconds: u64) -> u64 {
+        seconds * self.south_slower / 10
+    }
+}
+
 /// How a network finds its blocks: seconds between two of them, on average.
 struct Pace {
     seconds: u64,
@@ -69,8 +92,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// `slower`: how many times slower than the margins allow the outgoing network is.
-    fn new(seed: u64, slower: u64) -> Self {
+    fn new(seed: u64, clocks: Clocks) -> Self {
         let dice = Dice(Rc::new(RefCell::new(seed)));
         let chances = dice.clone();
         let fate = move || {
@@ -89,9 +111,14 @@ impl Schedule {
         };
         // Between twice as fast and twice as slow.
         let pace = |spacing: u32| Pace { seconds: u64::from(spacing) * (55 + dice.below(135)) / 100, next: BEGIN };
-        let (north, mut south) = (pace(NORTH.spacing), pace(SOUTH.spacing));
-        south.seconds *= slower;
+        let (mut north, mut south) = (pace(NORTH.spacing), pace(SOUTH.spacing));
+        (north.seconds, south.seconds) = (clocks.north(north.seconds), clocks.south(south.seconds));
         let mut world = World::new(Box::new(fate));
+        if clocks.measured {
+            let seen = |seconds: u64| u32::try_from(seconds).unwrap();
+            world.north.measured = seen(clocks.north(NORTH.spacing.into()));
+            world.south.measured = seen(clocks.south(SOUTH.spacing.into()));
+        }
         let payments = 1 + dice.below(5) as u8;
         for number in 0..payments {
             let conduct = match dice.below(6) {
@@ -223,39 +250,57 @@ fn spent(payment: &Payment) -> u64 {
     }
 }
 
-fn run(seed: u64) -> (u64, u64) {
+fn run(seed: u64, clocks: Clocks) -> (u64, u64) {
     let result = std::panic::catch_unwind(|| {
-        let mut schedule = Schedule::new(seed, 1);
+        let mut schedule = Schedule::new(seed, clocks);
         schedule.run();
         schedule.judge()
     });
     result.unwrap_or_else(|_| panic!("schedule of seed {seed} failed; LEYDEN_CROSSING_SEED={seed} runs it alone"))
 }
 
-#[test]
-fn schedules_of_crossings_never_pay_what_is_given_back_nor_take_what_is_not_paid() {
+/// So many seeds, or the one that is asked for.
+fn run_all(clocks: Clocks, count: u64) {
     if let Ok(seed) = std::env::var("LEYDEN_CROSSING_SEED") {
-        println!("{:?}", run(seed.parse().unwrap()));
+        println!("{:?}", run(seed.parse().unwrap(), clocks));
         return;
     }
     let (mut crossed, mut given_back) = (0, 0);
-    let count = schedules();
     for seed in 0..count {
-        let (one, other) = run(seed);
+        let (one, other) = run(seed, clocks);
         (crossed, given_back) = (crossed + one, given_back + other);
     }
     println!("{count} schedules, seeds 0 to {}: {crossed} crossed, {given_back} given back", count - 1);
     assert!(crossed > count / 2 && given_back > count / 4, "{crossed} crossed, {given_back} given back");
 }
 
-#[test]
-fn clocks_worse_than_the_margins_allow_do_lose_money_here() {
-    let loses = |seed: &u64| {
+/// Whether any of the first seeds loses money.
+fn loses(clocks: Clocks) -> bool {
+    let is_lost = |seed: u64| {
         let result = std::panic::catch_unwind(|| {
-            let mut schedule = Schedule::new(*seed, 12);
+            let mut schedule = Schedule::new(seed, clocks);
             schedule.run();
+            schedule.judge()
         });
         result.is_err()
     };
-    assert!((0..200).any(|seed| loses(&seed)), "the schedules see what the margins are for");
+    (0..200).any(is_lost)
+}
+
+#[test]
+fn schedules_of_crossings_never_pay_what_is_given_back_nor_take_what_is_not_paid() {
+    run_all(Clocks::RIGHT, schedules());
+}
+
+#[test]
+fn networks_that_are_seen_to_be_fast_and_slow_cross_as_safely() {
+    run_all(Clocks::OFF, (schedules() / 4).max(1));
+}
+
+#[test]
+fn clocks_worse_than_the_margins_allow_do_lose_money_here() {
+    let slow = Clocks { south_slower: 120, ..Clocks::RIGHT };
+    assert!(loses(slow), "the schedules see what the margins are for");
+    let unseen = Clocks { measured: false, ..Clocks::OFF };
+    assert!(loses(unseen), "the schedules see what a measured pace is for");
 }

@@ -128,6 +128,8 @@ pub struct Payment {
 /// A network and the owner's node on it.
 pub struct Network {
     pub chain: Chain,
+    /// Seconds between its blocks, as the node has seen them; 0 if it has not.
+    pub measured: u32,
     pub height: Height,
     pub is_up: bool,
     pub records: PaymentRecords,
@@ -137,6 +139,7 @@ impl Network {
     fn now(&self, node: u8) -> Option<NodeNow> {
         self.is_up.then(|| NodeNow {
             chain: self.chain,
+            measured: self.measured,
             tip: self.height,
             is_current: true,
             node_id: key(node),
@@ -189,7 +192,8 @@ pub struct World {
 
 impl World {
     pub fn new(fate: Box<dyn FnMut() -> (Crash, Call)>) -> Self {
-        let network = |chain, height| Network { chain, height: Height(height), is_up: true, records: records(0) };
+        let network =
+            |chain, height| Network { chain, measured: 0, height: Height(height), is_up: true, records: records(0) };
         let mut world = Self {
             now: BEGIN,
             north: network(NORTH, 5_000),
