@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use async_trait::async_trait;
 use bitcoin::{
-    Amount, BlockHash, OutPoint, ScriptBuf, Transaction, consensus, constants::ChainHash, hashes::Hash as _,
+    Amount, BlockHash, OutPoint, ScriptBuf, Transaction, Txid, consensus, constants::ChainHash, hashes::Hash as _,
 };
 use leyden_channels::{
     crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, PaymentRecords},
@@ -15,10 +15,11 @@ use leyden_channels::{
 };
 use leyden_common::layout::{Layout, Running};
 use leyden_proto::leyden::{
-    CrossingStatusRequest, GiveUpCrossingRequest, HoldCrossingRequest, LookAtCrossingPaymentRequest, LookAtHeldRequest,
-    PayCrossingRequest, SettleCrossingRequest, SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest,
-    SwapNewScriptRequest, SwapRecallRequest, SwapSpenderRequest, SwapTransaction, SwapWaitingRequest,
-    crossing_node_client::CrossingNodeClient, swap_chain_client::SwapChainClient,
+    CrossingStatusRequest, GetTransactionRequest, GiveUpCrossingRequest, HoldCrossingRequest,
+    LookAtCrossingPaymentRequest, LookAtHeldRequest, PayCrossingRequest, SettleCrossingRequest, SwapBlockRequest,
+    SwapChainStatusRequest, SwapFundRequest, SwapNewScriptRequest, SwapRecallRequest, SwapSpenderRequest,
+    SwapTransaction, SwapWaitingRequest, chain_client::ChainClient, crossing_node_client::CrossingNodeClient,
+    swap_chain_client::SwapChainClient,
 };
 use secp256k1::PublicKey;
 use tokio::{sync::Mutex, time::timeout};
@@ -173,6 +174,11 @@ impl SwapLeg for Sibling {
         })
     }
 
+    /// It is asked for blocks, and does not know what for.
+    fn keeps_blocks(&self) -> bool {
+        false
+    }
+
     async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError> {
         let request = SwapBlockRequest { height: height.0 };
         let answer = self.call(|mut client| async move { client.get_block(request).await }).await?;
@@ -190,6 +196,23 @@ impl SwapLeg for Sibling {
         let request = SwapSpenderRequest { txid: outpoint.txid.to_byte_array().to_vec(), output_index: outpoint.vout };
         let answer = self.call(|mut client| async move { client.get_spender(request).await }).await?;
         if answer.transaction.is_empty() { Ok(None) } else { transaction(&answer.transaction).map(Some) }
+    }
+
+    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError> {
+        let request = GetTransactionRequest { txid: txid.to_string() };
+        let client = |Connection { channel, macaroon }| ChainClient::with_interceptor(channel, macaroon);
+        let answer = self
+            .ask(|connection| {
+                let mut client = client(connection).max_decoding_message_size(MAX_MESSAGE);
+                async move { client.get_transaction(request).await }
+            })
+            .await;
+        match answer {
+            Ok(answer) => transaction(&answer.raw_tx).map(Some),
+            Err(CallError::Status(status)) if status.code() == Code::NotFound => Ok(None),
+            Err(CallError::Status(status)) => Err(LegError(status.message().to_owned())),
+            Err(CallError::Away(text)) => Err(LegError(text)),
+        }
     }
 
     async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError> {
@@ -245,6 +268,7 @@ impl CrossingNode for Sibling {
         let invoices = InvoiceNetwork::of_prefix(&answer.invoice_prefix).ok_or_else(unreadable)?;
         let now = NodeNow {
             chain: Chain { hash: ChainHash::from_genesis_block_hash(genesis), spacing: answer.spacing },
+            measured: answer.measured_spacing,
             tip: Height(answer.height),
             is_current: answer.current,
             node_id: PublicKey::from_slice(&answer.node_id).map_err(|_| unreadable())?,
@@ -268,7 +292,6 @@ impl CrossingNode for Sibling {
     }
 
     async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError> {
-            measured: answer.measured_spacing,
         let request = LookAtHeldRequest { payment_hash: hash.0.to_vec(), book: book.0.to_vec() };
         let answer = self.call_node(|mut client| async move { client.look_at_held(request).await }).await?;
         match answer.state.as_str() {

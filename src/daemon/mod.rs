@@ -25,6 +25,7 @@ mod wallet;
 mod watchtower;
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -33,7 +34,7 @@ use std::{
 use async_trait::async_trait;
 use bitcoin::NetworkKind;
 use leyden_channels::channel::ChannelPolicy;
-use leyden_node::Node;
+use leyden_node::{Needed, Node, NodeError};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt as _, wrappers::WatchStream};
 use tokio_util::sync::CancellationToken;
@@ -97,8 +98,20 @@ pub struct LeydenDaemon {
     place: Place,
 }
 
+/// Whose blocks these are, among those that pruning asks.
+const OTHERS_SWAPS_NEED: &str = "node of the other network";
+
 /// A Lightning node, once its wallet is open.
 type NodeCell = Arc<Mutex<Option<Arc<LightningNode>>>>;
+
+fn node_in(cell: &NodeCell) -> Option<Arc<LightningNode>> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn node_here(network: &str, cell: &NodeCell) -> NodeHere {
+    let cell = Arc::clone(cell);
+    NodeHere::new(move || node_in(&cell), format!("the wallet of {network} is not open"))
+}
 
 /// Which of the daemon's networks it is.
 enum Place {
@@ -222,15 +235,23 @@ impl LeydenDaemon {
         }
     }
 
+    /// Has this network's chain keep the blocks that swaps of the other network's node still need: all of them until that one's
+    /// wallet is open.
+    async fn keep_for_other(&self) -> Result<(), NodeError> {
+        let Some((_, cell)) = &self.other else { return Ok(()) };
+        let cell = Arc::clone(cell);
+        let keeper = move || {
+            let from = node_in(&cell).map_or(0, |node| node.blocks_needed_of_other());
+            Ok(Needed { from, blocks: BTreeSet::new() })
+        };
+        self.node.keep_blocks_for(OTHERS_SWAPS_NEED, Arc::new(keeper)).await
+    }
+
     /// The other network: for swaps and for crossing payments. Each has the other, so that what was begun goes on whichever is named
     /// first.
     fn other_network(&self) -> OtherNetwork {
         match (&self.other, &self.config.swap_with) {
-            (Some((name, cell)), _) => {
-                let cell = Arc::clone(cell);
-                let find = move || cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                OtherNetwork::of(NodeHere::new(find, format!("the wallet of {name} is not open")))
-            }
+            (Some((name, cell)), _) => OtherNetwork::of(node_here(name, cell)),
             (None, Some(folder)) => OtherNetwork::of(Sibling::new(folder.clone())),
             (None, None) => OtherNetwork::default(),
         }

@@ -216,6 +216,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (node_here, other) = (node.clone(), second_name.map(|name| (name, second_cell)));
     let parts = Parts { config, node: node_here, fatal, descriptors, watchtower: tower, cell, other, place };
     let daemon = Arc::new(LeydenDaemon::new(parts, shared));
+    for one in [Some(&daemon), second.as_ref()].into_iter().flatten() {
+        one.keep_for_other().await.map_err(RunError::Node)?;
+    }
     let networks: Vec<Arc<dyn Daemon>> =
         [Some(Arc::clone(&daemon)), second].into_iter().flatten().map(|one| one as Arc<dyn Daemon>).collect();
     if let Some(metrics) = metrics {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_channels::{
     crossing::{HoldOrder, Incoming, Outgoing, PayOrder},
     types::{DirectoryId, Height, PaymentHash, PaymentPreimage},
@@ -114,6 +114,13 @@ impl SwapLeg for NodeHere {
     }
 
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
+    /// The daemon tells each of its chains what the swaps of the other network need: see [`Swaps::needed_of_other`].
+    ///
+    /// [`Swaps::needed_of_other`]: crate::driver::swaps::Swaps::needed_of_other
+    fn keeps_blocks(&self) -> bool {
+        true
+    }
+
         in_time(self.leg()?.spender(outpoint)).await
     }
 
@@ -122,6 +129,10 @@ impl SwapLeg for NodeHere {
     }
 
     async fn new_script(&self) -> Result<ScriptBuf, LegError> {
+    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError> {
+        in_time(self.leg()?.transaction(txid)).await
+    }
+
         in_time(self.leg()?.new_script()).await
     }
 

@@ -120,6 +120,17 @@ impl LightningNode {
         self.runtime.listen
     }
 
+    /// Whether no macaroon is ever to be left on the disk.
+    pub(crate) fn leaves_no_macaroons(&self) -> bool {
+        // What cannot be read is treated as if somebody had wanted none.
+        self.services().store.is_stateless().unwrap_or(true)
+    }
+
+    /// The lowest block of the other network's chain that a swap of this node may still ask for.
+    pub(crate) fn blocks_needed_of_other(&self) -> u32 {
+        self.services().swaps.needed_of_other()
+    }
+
     /// Whether the wallet has seen every block that the chain has.
     pub(crate) fn wallet_is_synced(&self) -> bool {
         let services = self.services();

@@ -1,5 +1,7 @@
 //! The calls about swaps.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use leyden_channels::{
@@ -18,7 +20,7 @@ use crate::{
         AcceptSubmarine, AcceptSwap, ApiError, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SwapBlock,
         SwapChainStatus, SwapInfo, SwapOrder, Swaps, Updates,
     },
-    driver::swaps::{LegError, OwnLeg, SwapLeg as _, SwapRefused},
+    driver::swaps::{LegError, OwnLeg, SwapLeg, SwapRefused, reclaim},
 };
 
 /// Changes that a subscriber may be behind.
@@ -107,7 +109,18 @@ impl Swaps for LightningNode {
                 "this swap is under way here, and does so by itself: see `leyden swap list`",
             ));
         }
-        self.own_leg().reclaim(&contract, lock, secret).await.map_err(failed)
+        let services = self.services();
+        let own: Arc<dyn SwapLeg> = Arc::new(self.own_leg());
+        // A contract does not say on which of the two chains it lies; its keys are this node's on both.
+        for chain in [Some(own), services.swaps.other()].into_iter().flatten() {
+            let taken = reclaim(chain.as_ref(), &services.keys, &contract, lock, secret).await.map_err(failed)?;
+            if let Some(transaction) = taken {
+                return Ok(transaction);
+            }
+        }
+        let text =
+            format!("the output {lock} is not known here: is the chain synced, and the other one's daemon running?");
+        Err(ApiError::precondition(text))
     }
 
     async fn swap_chain_status(&self) -> Result<SwapChainStatus, ApiError> {
@@ -162,7 +175,7 @@ impl Swaps for LightningNode {
 
 impl LightningNode {
     pub(super) fn own_leg(&self) -> OwnLeg {
-        OwnLeg(std::sync::Arc::clone(self.services()))
+        OwnLeg(Arc::clone(self.services()))
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) fn backup<M: Machine>(swap: &M) -> Option<SwapBackup> {
     (swap.is_followed() && swap.has_contract()).then(|| SwapBackup { key: swap.key(), row: swap.row() })
 }
 
-/// The lowest block of this daemon's chain that a swap may still ask for. Nothing is known, and so every block needed, until the
+/// The lowest block of a chain that a swap may still ask for. Nothing is known, and so every block needed, until the
 /// swaps are loaded.
 #[derive(Clone, Default)]
 pub(super) struct Needs(Arc<AtomicU32>);
@@ -177,6 +177,8 @@ pub(super) struct Ways {
     pub news: broadcast::Sender<SwapInfo>,
     pub trouble: Trouble,
     pub needs: Needs,
+    /// Of the other chain.
+    pub needs_of_other: Needs,
 }
 
 /// What is worth writing the channel backup for: blocks alone change nothing of it, and an older row does.
@@ -293,10 +295,13 @@ impl<M: Machine> Book<M> {
     /// What the chain must not give up: after each look.
     pub(super) fn note_needs(&self) {
         let own = self.services.chain_hash();
-        let followed = self.swaps.values().filter(|swap| swap.is_followed());
-        let legs = followed.flat_map(M::legs).filter(|(chain, _)| *chain == own);
-        let lowest = legs.map(|(_, state)| lowest_needed(state)).min();
-        self.ways.needs.0.store(lowest.unwrap_or(u32::MAX), Ordering::Release);
+        let followed = || self.swaps.values().filter(|swap| swap.is_followed()).flat_map(M::legs);
+        let lowest = |is_own: bool| {
+            let legs = followed().filter(|(chain, _)| (*chain == own) == is_own);
+            legs.map(|(_, state)| lowest_needed(state)).min().unwrap_or(u32::MAX)
+        };
+        self.ways.needs.0.store(lowest(true), Ordering::Release);
+        self.ways.needs_of_other.0.store(lowest(false), Ordering::Release);
     }
 
     /// Notes why a chain cannot be followed. An ended swap is followed for the sake of an older data directory alone: then

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bitcoin::{
-    Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Weight, constants::ChainHash, hashes::Hash as _,
+    Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Weight, constants::ChainHash, hashes::Hash as _,
 };
 use leyden_channels::{
     onchain::{FeeEstimates, fee_at},
@@ -25,7 +25,7 @@ use crate::{
         chain::broadcast,
         services::{Services, per_kw},
     },
-    wallet::{onchain::Coins, reserve::Reserve},
+    wallet::{keys::NodeKeys, onchain::Coins, reserve::Reserve},
 };
 
 /// Blocks within which a lock should be confirmed.
@@ -122,10 +122,14 @@ pub(super) fn away(estimates: &FeeEstimates) -> ChainCtx<'_> {
 #[async_trait]
 pub(crate) trait SwapLeg: Send + Sync {
     async fn status(&self) -> Result<LegStatus, LegError>;
+    /// Whether it knows which blocks the swaps made here still need, and keeps them.
+    fn keeps_blocks(&self) -> bool;
     /// `None` above the tip.
     async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError>;
     /// Who spends an output, be it in a block or in the mempool.
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError>;
+    /// A transaction of a block or of the mempool.
+    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError>;
     /// The wallet's transaction with an output to this script that is in no block.
     async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError>;
     /// A script of the wallet to which nothing was paid.
@@ -205,6 +209,10 @@ impl SwapLeg for OwnLeg {
         })
     }
 
+    fn keeps_blocks(&self) -> bool {
+        true
+    }
+
     async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError> {
         let node = &self.0.node;
         let Some(hash) = node.block_hash(height.0) else { return Ok(None) };
@@ -219,7 +227,11 @@ impl SwapLeg for OwnLeg {
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
         let node = &self.0.node;
         let Some(spend) = node.spender(outpoint).await.map_err(LegError::of)? else { return Ok(None) };
-        let found = node.transaction(spend.txid).await.map_err(LegError::of)?;
+        self.transaction(spend.txid).await
+    }
+
+    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError> {
+        let found = self.0.node.transaction(txid).await.map_err(LegError::of)?;
         Ok(found.map(|found| found.transaction.as_ref().clone()))
     }
 
@@ -238,11 +250,11 @@ impl SwapLeg for OwnLeg {
         max_fee: Amount,
     ) -> Result<(Transaction, Amount), LegError> {
         let services = Arc::clone(&self.0);
-        let pay = move || {
+        let pay = move || -> Result<Unclaimed<_, _>, LegError> {
             // It was made and broadcast already, and the swap does not know: its data directory is older than that.
             if let Some(waiting) = waiting(&services, &script) {
                 let fee = services.wallet.fee_of(&waiting).unwrap_or(max_fee);
-                return Ok((waiting, fee));
+                return Ok(Unclaimed::kept((waiting, fee)));
             }
             let coins = Coins { min_confirmations: 1, only: Vec::new(), reserve: Reserve::Keep };
             // Not below what relays everywhere: a lock that waits is time lost.
@@ -253,7 +265,10 @@ impl SwapLeg for OwnLeg {
             let spent: Option<Amount> = spent.sum();
             let paid: Amount = transaction.output.iter().map(|output| output.value).sum();
             match spent.and_then(|spent| spent.checked_sub(paid)) {
-                Some(fee) if fee <= max_fee => Ok((transaction, fee)),
+                Some(fee) if fee <= max_fee => {
+                    let undo = move |(made, _): &(Transaction, Amount)| services.wallet.release(&made.compute_txid());
+                    Ok(Unclaimed::new((transaction, fee), undo))
+                }
                 fee => {
                     services.wallet.release(&transaction.compute_txid());
                     let fee = fee.map_or("more".to_owned(), |fee| format!("{} sat", fee.to_sat()));
@@ -264,7 +279,9 @@ impl SwapLeg for OwnLeg {
                 }
             }
         };
-        tokio::task::spawn_blocking(pay).await.map_err(LegError::of)?
+        // Whoever asked waits for so long and no longer: coins of a lock that nobody takes must not stay reserved.
+        let made = tokio::task::spawn_blocking(pay).await.map_err(LegError::of)??;
+        made.claim().ok_or_else(|| LegError("the lock was given up".to_owned()))
     }
 
     async fn release(&self, transaction: &Transaction) -> Result<(), LegError> {
@@ -297,38 +314,64 @@ impl SwapLeg for OwnLeg {
     }
 }
 
-impl OwnLeg {
-    /// Takes the coins of a contract of which nothing is left but its script: back, or with the secret. Broadcasts it.
-    pub(crate) async fn reclaim(
-        &self,
-        contract: &Contract,
-        outpoint: OutPoint,
-        secret: Option<PaymentPreimage>,
-    ) -> Result<Transaction, LegError> {
-        let node = &self.0.node;
-        let (path, key) = way_out(contract, &self.0.keys, secret).map_err(LegError::of)?;
-        let script = contract.script_pubkey().map_err(LegError::of)?;
-        let found = node.transaction(outpoint.txid).await.map_err(LegError::of)?;
-        let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
-        let output = output.filter(|output| output.script_pubkey == script);
-        let output =
-            output.ok_or_else(|| LegError(format!("the output {outpoint} is not known, or not of this contract")))?;
-        let status = self.status().await?;
-        if path == Path::Refund && !contract.is_expired(&status.tip) {
-            let when = match contract.expiry {
-                Expiry::Time(time) => format!("the median time {}", time.0),
-                Expiry::Height(height) => format!("block {}", height.0),
-            };
-            return Err(LegError(format!("the coins cannot be taken back before {when}: try again then")));
-        }
-        let to = self.new_script().await?;
-        let weight = contract.spend_weight(path, &to).map_err(LegError::of)?;
-        let fee = fee_at(status.estimates.within(LOCK_TARGET), weight);
-        let spend = Spend { outpoint, amount: output.value, path, to: &to, fee };
-        let transaction = contract.spend(&spend, &key).map_err(LegError::of)?;
-        self.broadcast(&transaction).await?;
-        Ok(transaction)
+/// What is undone unless somebody takes it.
+struct Unclaimed<T, U: FnOnce(&T)> {
+    made: Option<T>,
+    undo: Option<U>,
+}
+
+impl<T, U: FnOnce(&T)> Unclaimed<T, U> {
+    fn new(made: T, undo: U) -> Self {
+        Self { made: Some(made), undo: Some(undo) }
     }
+
+    /// It was there before, and stays.
+    fn kept(made: T) -> Self {
+        Self { made: Some(made), undo: None }
+    }
+
+    fn claim(mut self) -> Option<T> {
+        self.made.take()
+    }
+}
+
+impl<T, U: FnOnce(&T)> Drop for Unclaimed<T, U> {
+    fn drop(&mut self) {
+        if let (Some(made), Some(undo)) = (self.made.take(), self.undo.take()) {
+            undo(&made);
+        }
+    }
+}
+
+/// Takes the coins of a contract of which nothing is left but its script: back, or with the secret. Broadcasts it. `None` if this
+/// chain does not know the output.
+pub(crate) async fn reclaim(
+    chain: &dyn SwapLeg,
+    keys: &NodeKeys,
+    contract: &Contract,
+    outpoint: OutPoint,
+    secret: Option<PaymentPreimage>,
+) -> Result<Option<Transaction>, LegError> {
+    let (path, key) = way_out(contract, keys, secret).map_err(LegError::of)?;
+    let script = contract.script_pubkey().map_err(LegError::of)?;
+    let Some(lock) = chain.transaction(outpoint.txid).await? else { return Ok(None) };
+    let output = lock.output.get(outpoint.vout as usize).filter(|output| output.script_pubkey == script);
+    let output = output.ok_or_else(|| LegError(format!("the output {outpoint} is not of this contract")))?;
+    let status = chain.status().await?;
+    if path == Path::Refund && !contract.is_expired(&status.tip) {
+        let when = match contract.expiry {
+            Expiry::Time(time) => format!("the median time {}", time.0),
+            Expiry::Height(height) => format!("block {}", height.0),
+        };
+        return Err(LegError(format!("the coins cannot be taken back before {when}: try again then")));
+    }
+    let to = chain.new_script().await?;
+    let weight = contract.spend_weight(path, &to).map_err(LegError::of)?;
+    let fee = fee_at(status.estimates.within(LOCK_TARGET), weight);
+    let spend = Spend { outpoint, amount: output.value, path, to: &to, fee };
+    let transaction = contract.spend(&spend, &key).map_err(LegError::of)?;
+    chain.broadcast(&transaction).await?;
+    Ok(Some(transaction))
 }
 
 fn waiting(services: &Services, script: &ScriptBuf) -> Option<Transaction> {
@@ -337,15 +380,6 @@ fn waiting(services: &Services, script: &ScriptBuf) -> Option<Transaction> {
 }
 
 fn measured_spacing(node: &Node, tip: u32) -> u32 {
-    let heights = tip.saturating_sub(margins::MEASURED_BLOCKS)..=tip;
-    let places = heights.filter_map(|height| node.header_place(&node.block_hash(height)?));
-    places.map(|found| place(&found).median_time).collect()
-}
-
-fn place(tip: &leyden_node::Tip) -> Tip {
-    let median_time = UnixTime(u64::from(tip.median_time_past));
-    Tip { height: Height(tip.height), hash: tip.hash.to_byte_array(), median_time }
-}
     margins::measured_spacing(&median_times(node, tip))
 }
 
@@ -362,3 +396,46 @@ pub(crate) fn measured_pace(node: &Node) -> u32 {
 
 /// Of the last blocks, in the order of the chain.
 fn median_times(node: &Node, tip: u32) -> Vec<UnixTime> {
+    let heights = tip.saturating_sub(margins::MEASURED_BLOCKS)..=tip;
+    let places = heights.filter_map(|height| node.header_place(&node.block_hash(height)?));
+    places.map(|found| place(&found).median_time).collect()
+}
+
+fn place(tip: &leyden_node::Tip) -> Tip {
+    let median_time = UnixTime(u64::from(tip.median_time_past));
+    Tip { height: Height(tip.height), hash: tip.hash.to_byte_array(), median_time }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_made_for_somebody_who_has_gone_is_undone() {
+        let (undone, seen) = mpsc::channel();
+        let make = |begin: mpsc::Receiver<()>| {
+            let undone = undone.clone();
+            async move {
+                let made = tokio::task::spawn_blocking(move || {
+                    let _ = begin.recv();
+                    Unclaimed::new(7, move |made: &i32| undone.send(*made).unwrap())
+                });
+                made.await.unwrap().claim()
+            }
+        };
+        let (go, begin) = mpsc::channel();
+        assert!(timeout(Duration::from_millis(10), make(begin)).await.is_err());
+        go.send(()).unwrap();
+        assert_eq!(seen.recv_timeout(Duration::from_secs(60)), Ok(7));
+        // Whoever waits has it, and what was there before stays in any case.
+        let (go, begin) = mpsc::channel();
+        go.send(()).unwrap();
+        assert_eq!(make(begin).await, Some(7));
+        drop(Unclaimed::<i32, fn(&i32)>::kept(8));
+        assert!(seen.try_recv().is_err());
+    }
+}

@@ -37,7 +37,7 @@ use leyden_node::{Keeper, Needed};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use book::{Book, Needs, Ways};
-pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg, measured_pace};
+pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg, measured_pace, reclaim};
 
 use crate::{driver::services::Services, store::StoreError, wallet::backup::SwapBackup};
 
@@ -163,7 +163,7 @@ pub(crate) enum SwapRefused {
     OtherDirection { asked: Amount, asked_on: String, given: Amount, given_on: String, instead: &'static str },
     #[error(
         "the node on {0} gives up old blocks (--prune), and does not know which of them a swap of this one needs: nothing was begun. \
-         Run it without --prune; if it is a daemon of its own, you can quote or accept the swap there"
+         Run it without --prune, hold both networks in one daemon (--also), or quote or accept the swap there"
     )]
     Pruned(String),
     #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]
@@ -232,6 +232,9 @@ impl Loaded {
             Key::Submarine(id) => self.submarine.contains_key(id),
         }
     }
+    /// Of the other chain.
+    needs_of_other: Needs,
+    other: Option<Arc<dyn SwapLeg>>,
 }
 
 /// The tasks of all swaps.
@@ -273,17 +276,32 @@ impl Swaps {
     /// The way, and where it leads to. `other` is the second daemon's chain.
     pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTasks) {
         let news = broadcast::Sender::new(NEWS);
-        let way = || Ways { news: news.clone(), trouble: Trouble::default(), needs: Needs::default() };
+        let way = || Ways {
+            news: news.clone(),
+            trouble: Trouble::default(),
+            needs: Needs::default(),
+            needs_of_other: Needs::default(),
+        };
         let [of_atomic, of_submarine] = [way(), way()];
         let troubles = [of_atomic.trouble.clone(), of_submarine.trouble.clone()];
         let needs = [of_atomic.needs.clone(), of_submarine.needs.clone()];
         let (atomic, mailbox) = mpsc::channel(MAILBOX);
         let (submarine, its_mailbox) = mpsc::channel(MAILBOX);
         let tasks = SwapTasks {
-            atomic: task::SwapTask { mailbox, ways: of_atomic, other },
+            atomic: task::SwapTask { mailbox, ways: of_atomic, other: other.clone() },
             submarine: submarine::SubmarineTask { mailbox: its_mailbox, ways: of_submarine },
         };
-        (Self { atomic, submarine, news, troubles, needs }, tasks)
+        (Self { atomic, submarine, news, troubles, needs, needs_of_other, other }, tasks)
+    }
+
+    /// The other chain of swaps.
+    pub(crate) fn other(&self) -> Option<Arc<dyn SwapLeg>> {
+        self.other.clone()
+    }
+
+    /// The lowest block of the other chain that a swap still has to look through, or may have to once more.
+    pub(crate) fn needed_of_other(&self) -> u32 {
+        self.needs_of_other.get()
     }
 
     /// The blocks of this daemon's chain that a swap still has to look through, or may have to once more.
@@ -302,6 +320,7 @@ impl Swaps {
         }
     }
 
+        let needs_of_other = of_atomic.needs_of_other.clone();
     pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapInfo, SwapRefused> {
         ask(&self.atomic, |answer| Call::Quote(request, answer)).await
     }

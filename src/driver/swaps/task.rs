@@ -169,9 +169,11 @@ impl AtomicDesk {
 
     async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
         self.book.check_room()?;
-        // This daemon keeps the blocks that its swaps need; the second one does not know which these are.
-        let is_other = |status: &&LegStatus| self.place(status.chain.hash) == Place::Other;
-        if let Some(pruned) = [outer, inner].into_iter().filter(is_other).find(|status| status.is_pruned) {
+        // A second daemon does not know which blocks the swaps of this one need.
+        let is_left_alone = |status: &&LegStatus| {
+            status.is_pruned && self.chain_at(status.chain.hash).is_none_or(|chain| !chain.keeps_blocks())
+        };
+        if let Some(pruned) = [outer, inner].into_iter().find(is_left_alone) {
             return Err(SwapRefused::Pruned(pruned.network.clone()));
         }
         Ok(Request {
