@@ -257,6 +257,10 @@ impl LeydenDaemon {
         }
     }
 
+    fn other_node(&self) -> Option<Arc<LightningNode>> {
+        self.other.as_ref().and_then(|(_, cell)| node_in(cell))
+    }
+
     fn seed_path(&self) -> PathBuf {
         self.config.layout.wallet_seed()
     }
@@ -293,7 +297,13 @@ impl LeydenDaemon {
                 store.put_stateless()?;
                 false
             }
-            MacaroonFiles::OfFirst => false,
+            MacaroonFiles::OfFirst => {
+                // It may be the first one another time.
+                if self.other_node().is_some_and(|first| first.leaves_no_macaroons()) {
+                    store.put_stateless()?;
+                }
+                false
+            }
         };
         let policy = ChannelPolicy {
             to_self_delay: self.config.to_self_delay,
@@ -329,7 +339,11 @@ impl LeydenDaemon {
         })
         .await
         .map_err(|error| failed(&error))?;
-        let lightning = LightningNode::new(runtime, cross_with, self.fatal.clone()).map_err(|error| failed(&error))?;
+        // The first is open whenever the second is.
+        let second = self.other.as_ref().filter(|_| self.second().is_some());
+        let second = second.map(|(name, cell)| node_here(name, cell));
+        let lightning =
+            LightningNode::new(runtime, cross_with, second, self.fatal.clone()).map_err(|error| failed(&error))?;
         let network = &self.config.params.name;
         info!(%network, listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));

@@ -186,7 +186,7 @@ impl LeydenDaemon {
         if !seed::exists(&path) {
             return Ok(first.clone().with_scheme(KeyScheme::Chain));
         }
-        let own = load(path, password).await?;
+        let own = load_beside(path, password).await?;
         if !own.has_words_of(first) {
             return Err(ApiError::precondition(
                 "there is a wallet of other words in this data directory, and --also opens both networks with the same: run this \
@@ -222,9 +222,24 @@ impl LeydenDaemon {
                     other.name()
                 )));
             }
+            if let Some(second) = self.second()
+                && second.opens_beside(seed, sealed)
+            {
+                let name = &second.config.params.name;
+                return Err(ApiError::precondition(format!(
+                    "this is the channel backup of {name}: make the wallet without it, and give it to `leyden --network {name} \
+                     restorechanbackup` then"
+                )));
+            }
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Whether a backup is of this network's wallet, as it would be beside that of the first.
+    fn opens_beside(&self, first: &Seed, sealed: &[u8]) -> bool {
+        let keys = self.keys(&first.clone().with_scheme(KeyScheme::Chain));
+        BackupSeal::new(&keys, self.node.params().genesis_hash).open(sealed).is_ok()
     }
 
     /// Channels of which only a backup is left.
@@ -286,6 +301,19 @@ async fn load(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError>
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?
         .map_err(seed_error)
+}
+
+/// A wallet that should open with the password of another one.
+async fn load_beside(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError> {
+    let loaded = tokio::task::spawn_blocking(move || seed::load(&path, password.as_deref()))
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    loaded.map_err(|error| match error {
+        SeedError::WrongPassword => ApiError::precondition(
+            "its wallet has another password than that of the first network, and stays closed: a change of both was cut off in the              middle, or it was changed while this network was opened alone. `leyden changepassword`, from the password of the first              to that of this one, gives both the same and opens both; if leydend has ended, start it without --wallet-password-file              for that",
+        ),
+        error => seed_error(error),
+    })
 }
 
 async fn save(path: PathBuf, seed: Seed, password: Option<String>) -> Result<(), ApiError> {

@@ -5,7 +5,11 @@ use bitcoin::{Amount, OutPoint};
 use leyden_channels::channel::{StateName, Summary};
 use tokio::sync::oneshot;
 
-use super::{LightningNode, channels::is_closed_together, warnings::warnings};
+use super::{
+    LightningNode, NodeHere,
+    channels::is_closed_together,
+    warnings::{not_open, warnings},
+};
 use crate::{
     api::{ApiError, ChannelTree, ClosingChannel, Closings},
     driver::{
@@ -48,6 +52,7 @@ impl Closings for LightningNode {
         let closed = closed.map(|one| one.funding).collect();
         // That this node's data is old comes before everything else.
         let mut list = super::towers::warnings(&towers, &closed);
+        list.extend(self.second.as_ref().and_then(NodeHere::absence).map(not_open));
         list.extend(warnings(self.services(), &states, self.crossings.trouble()));
         Ok(list)
     }

@@ -39,6 +39,11 @@ impl NodeHere {
         Self { find: Box::new(find), absent }
     }
 
+    /// Why there is none, while there is none.
+    pub(super) fn absence(&self) -> Option<&str> {
+        (self.find)().is_none().then_some(self.absent.as_str())
+    }
+
     fn node(&self) -> Result<Arc<LightningNode>, NodeError> {
         (self.find)().ok_or_else(|| NodeError::Away(self.absent.clone()))
     }
@@ -109,11 +114,6 @@ impl SwapLeg for NodeHere {
         in_time(self.leg()?.status()).await
     }
 
-    async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError> {
-        in_time(self.leg()?.block(height)).await
-    }
-
-    async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
     /// The daemon tells each of its chains what the swaps of the other network need: see [`Swaps::needed_of_other`].
     ///
     /// [`Swaps::needed_of_other`]: crate::driver::swaps::Swaps::needed_of_other
@@ -121,7 +121,16 @@ impl SwapLeg for NodeHere {
         true
     }
 
+    async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError> {
+        in_time(self.leg()?.block(height)).await
+    }
+
+    async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
         in_time(self.leg()?.spender(outpoint)).await
+    }
+
+    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError> {
+        in_time(self.leg()?.transaction(txid)).await
     }
 
     async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError> {
@@ -129,10 +138,6 @@ impl SwapLeg for NodeHere {
     }
 
     async fn new_script(&self) -> Result<ScriptBuf, LegError> {
-    async fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, LegError> {
-        in_time(self.leg()?.transaction(txid)).await
-    }
-
         in_time(self.leg()?.new_script()).await
     }
 

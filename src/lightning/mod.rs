@@ -77,14 +77,18 @@ const SEEING_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct LightningNode {
     runtime: Runtime,
     crossings: CrossingCalls,
+    /// That of the daemon's second network, if this is the first's.
+    second: Option<NodeHere>,
     signing_sessions: Musig2Sessions,
 }
 
 impl LightningNode {
-    /// `other` is the node on another network, to and from whose network payments cross. `fatal` ends the process with its message.
+    /// `other` is the node on another network, to and from whose network payments cross; `second`, if this is the daemon's first network, that of
+    /// its second. `fatal` ends the process with its message.
     pub(crate) fn new(
         mut runtime: Runtime,
         other: Option<Arc<dyn CrossingNode>>,
+        second: Option<NodeHere>,
         fatal: mpsc::UnboundedSender<String>,
     ) -> Result<Arc<Self>, StoreError> {
         let loaded = CrossingTask::load(&runtime.services)?;
@@ -93,7 +97,7 @@ impl LightningNode {
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
-            Self { runtime, crossings, signing_sessions: Musig2Sessions::default() }
+            Self { runtime, crossings, second, signing_sessions: Musig2Sessions::default() }
         }))
     }
 
@@ -116,10 +120,6 @@ impl LightningNode {
         handshakes.into_iter().chain(services.peers.limits()).chain(times).chain(services.gossip.limits()).collect()
     }
 
-    pub(crate) fn listen(&self) -> std::net::SocketAddr {
-        self.runtime.listen
-    }
-
     /// Whether no macaroon is ever to be left on the disk.
     pub(crate) fn leaves_no_macaroons(&self) -> bool {
         // What cannot be read is treated as if somebody had wanted none.
@@ -129,6 +129,10 @@ impl LightningNode {
     /// The lowest block of the other network's chain that a swap of this node may still ask for.
     pub(crate) fn blocks_needed_of_other(&self) -> u32 {
         self.services().swaps.needed_of_other()
+    }
+
+    pub(crate) fn listen(&self) -> std::net::SocketAddr {
+        self.runtime.listen
     }
 
     /// Whether the wallet has seen every block that the chain has.

@@ -29,6 +29,13 @@ pub(super) fn warnings(services: &Services, states: &[PeerState], crossing: Opti
     of_swaps.into_iter().chain(of_crossings).chain(of_wallet).chain(of_states).collect()
 }
 
+/// The second network of this daemon.
+pub(super) fn not_open(absence: &str) -> String {
+    format!(
+        "{absence}: its channels are not watched, and nothing of them or of its swaps is claimed. `leyden unlock` opens it, or says why it          stays closed"
+    )
+}
+
 /// Addresses in a row that nobody has paid from which on a person is told: half of what `leyden create` looks for.
 const MANY_UNPAID: u32 = 500;
 
