@@ -13,8 +13,8 @@ pub(crate) trait Backups: Send + Sync {
     async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError>;
     /// The present ones at once, then all of them after each change.
     async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError>;
-    /// The channels that these backups hold; `InvalidArgument` if one cannot be opened.
-    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError>;
+    /// What these backups hold; `InvalidArgument` if one cannot be opened.
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<BackupContents, ApiError>;
     /// Takes channels back, so that their peers close them; gives how many there were that are not here.
     async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError>;
 }
@@ -32,4 +32,13 @@ pub(crate) struct BackupSnapshot {
     pub singles: Vec<ChannelBackup>,
     /// All of them as one.
     pub all: Vec<u8>,
+}
+
+/// What lies in a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackupContents {
+    /// By their funding outputs.
+    pub channels: Vec<OutPoint>,
+    /// How many.
+    pub swaps: usize,
 }

@@ -56,7 +56,7 @@ use crate::limits::LimitUse;
 
 pub(crate) use self::{
     announcing::{AnnouncementChange, AnnouncementOp, Announcing},
-    backups::{BackupSnapshot, Backups, ChannelBackup},
+    backups::{BackupContents, BackupSnapshot, Backups, ChannelBackup},
     bumping::{BumpFee, Bumping},
     chain::{
         BlockSelector, Chain, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash,
@@ -105,8 +105,8 @@ pub(crate) use self::{
         PUBLIC_NONCE, SessionId, SignWithKey, Signing, SigningSession, Spend, Tweaks,
     },
     swaps::{
-        AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineTerms,
-        SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
+        AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineFacts,
+        SubmarineTerms, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
     },
     tokens::{LogIn, Tokens},
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},

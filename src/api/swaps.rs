@@ -9,7 +9,8 @@ use leyden_channels::{
 
 use super::{ApiError, Updates};
 pub(crate) use crate::driver::swaps::{
-    AcceptSubmarine, AcceptSwap, QuoteSubmarine, QuoteSwap, SubmarineTerms, SwapInfo, SwapOrder, SwapTerms,
+    AcceptSubmarine, AcceptSwap, QuoteSubmarine, QuoteSwap, SubmarineFacts, SubmarineTerms, SwapInfo, SwapOrder,
+    SwapTerms,
 };
 
 #[async_trait]

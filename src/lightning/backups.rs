@@ -8,7 +8,7 @@ use tokio_stream::{StreamExt as _, wrappers::WatchStream};
 
 use super::{LightningNode, internal};
 use crate::{
-    api::{ApiError, BackupSnapshot, Backups, ChannelBackup, Updates},
+    api::{ApiError, BackupContents, BackupSnapshot, Backups, ChannelBackup, Updates},
     driver::{
         backup::{self, Restored},
         services::Services,
@@ -48,8 +48,10 @@ impl Backups for LightningNode {
         Ok(Box::pin(changes.map(move |()| snapshot(&services))))
     }
 
-    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
-        Ok(self.open_backups(&sealed)?.channels.iter().map(|backup| backup.terms.funding).collect())
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<BackupContents, ApiError> {
+        let Contents { channels, swaps } = self.open_backups(&sealed)?;
+        let channels = channels.iter().map(|backup| backup.terms.funding).collect();
+        Ok(BackupContents { channels, swaps: swaps.len() })
     }
 
     /// Those that are here, or have ended, are passed over.

@@ -376,8 +376,8 @@ impl Backups for Fake {
         self.answer(updates)
     }
 
-    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
-        self.asked(sealed, vec![funding()])
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<BackupContents, ApiError> {
+        self.asked(sealed, BackupContents { channels: vec![funding()], swaps: 2 })
     }
 
     async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {

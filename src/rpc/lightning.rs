@@ -1,9 +1,9 @@
 //! `lnrpc.Lightning`: the wallet, peers, channels, invoices and payments.
 
-use leyden_common::names::REFUSE_HIGH_FEE;
+use leyden_common::names::{REFUSE_HIGH_FEE, SWAPS};
 use leyden_proto::lnrpc::{self, lightning_server::Lightning};
 use tokio_stream::StreamExt;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use super::{
     Context, assemble, auth,
@@ -399,7 +399,10 @@ impl Lightning for LightningService {
     ) -> Reply<lnrpc::VerifyChanBackupResponse> {
         let lightning = self.context.lightning()?;
         let sealed = backups::sealed(request.into_inner())?;
-        reply(backups::verified(&lightning.verify_backups(sealed).await?))
+        let contents = lightning.verify_backups(sealed).await?;
+        let mut answer = Response::new(backups::verified(&contents));
+        answer.metadata_mut().insert(SWAPS, MetadataValue::from(contents.swaps));
+        Ok(answer)
     }
 
     async fn restore_channel_backups(

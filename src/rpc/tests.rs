@@ -492,8 +492,10 @@ async fn backups_go_out_and_come_back_as_they_are() {
     let all = client.export_all_channel_backups(lnrpc::ChanBackupExportRequest {}).await.unwrap().into_inner();
     let multi = all.multi_chan_backup.clone().unwrap();
     assert_eq!((multi.chan_points.len(), multi.multi_chan_backup), (1, vec![3]));
-    let verified = client.verify_chan_backup(all).await.unwrap().into_inner();
-    assert_eq!(verified.chan_points, [funding().to_string()]);
+    let verified = client.verify_chan_backup(all).await.unwrap();
+    let swaps = verified.metadata().get(leyden_common::names::SWAPS).and_then(|swaps| swaps.to_str().ok());
+    assert_eq!(swaps, Some("2"), "LND's answer has no field for them");
+    assert_eq!(verified.into_inner().chan_points, [funding().to_string()]);
     assert_eq!(server.fake.script().asked, "[[1, 2], [3]]");
 
     let funding_txid = Some(FundingTxid::FundingTxidStr(funding().txid.to_string()));

@@ -17,5 +17,8 @@ pub const NETWORK: &str = "network";
 /// The metadata key under which a status carries advice beside LND's words.
 pub const ADVICE: &str = "leyden-advice-bin";
 
+/// The metadata key under which the answer of `VerifyChanBackup` says how many swaps the backup holds.
+pub const SWAPS: &str = "leyden-swaps";
+
 /// The account of `WalletBalance` under which rewards of mining are listed until they can be spent.
 pub const IMMATURE: &str = "immature";

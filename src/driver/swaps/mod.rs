@@ -31,7 +31,7 @@ use leyden_channels::{
         Acceptance, Key, Offer, Swap,
         submarine::{Acceptance as SubmarineAcceptance, Direction, Offer as SubmarineOffer, Submarine},
     },
-    types::{Msat, PaymentHash, PaymentPreimage},
+    types::{Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 use leyden_node::{Keeper, Needed};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -60,7 +60,34 @@ pub(crate) enum SwapInfo {
     /// Coins of one chain for coins of another. The warnings say what stands in its way, each in a sentence.
     Atomic { swap: Box<Swap>, give_on: String, get_on: String, warnings: Vec<String> },
     /// Coins for a Lightning payment.
-    Submarine { swap: Box<Submarine>, network: String, warnings: Vec<String> },
+    Submarine { swap: Box<Submarine>, network: String, facts: SubmarineFacts, warnings: Vec<String> },
+}
+
+/// What is told of a submarine swap that its machine does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubmarineFacts {
+    /// What the routes of its payment have cost, if this node has paid.
+    pub route_fee: Option<Msat>,
+    /// For when a block may come.
+    pub clock: Option<BlockClock>,
+}
+
+/// How far a chain is, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockClock {
+    pub tip: Height,
+    pub now: UnixTime,
+    /// Seconds between blocks.
+    pub spacing: u32,
+}
+
+impl BlockClock {
+    /// About when the block at this height is found, if it is not here yet.
+    pub(crate) fn about(&self, height: Height) -> Option<UnixTime> {
+        let blocks = height.0.checked_sub(self.tip.0).filter(|blocks| *blocks > 0)?;
+        let seconds = u64::from(blocks).checked_mul(u64::from(self.spacing))?;
+        self.now.0.checked_add(seconds).map(UnixTime)
+    }
 }
 
 /// What is quoted.
@@ -205,6 +232,9 @@ pub(crate) struct Swaps {
     /// Of the atomic ones, and of the submarine ones.
     troubles: [Trouble; 2],
     needs: [Needs; 2],
+    /// Of the other chain.
+    needs_of_other: Needs,
+    other: Option<Arc<dyn SwapLeg>>,
 }
 
 /// All swaps as they were kept.
@@ -232,9 +262,6 @@ impl Loaded {
             Key::Submarine(id) => self.submarine.contains_key(id),
         }
     }
-    /// Of the other chain.
-    needs_of_other: Needs,
-    other: Option<Arc<dyn SwapLeg>>,
 }
 
 /// The tasks of all swaps.
@@ -283,6 +310,7 @@ impl Swaps {
             needs_of_other: Needs::default(),
         };
         let [of_atomic, of_submarine] = [way(), way()];
+        let needs_of_other = of_atomic.needs_of_other.clone();
         let troubles = [of_atomic.trouble.clone(), of_submarine.trouble.clone()];
         let needs = [of_atomic.needs.clone(), of_submarine.needs.clone()];
         let (atomic, mailbox) = mpsc::channel(MAILBOX);
@@ -320,7 +348,6 @@ impl Swaps {
         }
     }
 
-        let needs_of_other = of_atomic.needs_of_other.clone();
     pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapInfo, SwapRefused> {
         ask(&self.atomic, |answer| Call::Quote(request, answer)).await
     }

@@ -32,10 +32,10 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    AcceptSubmarine, LegBlock, LegError, LegStatus, OwnLeg, QuoteSubmarine, SubmarineCall, SubmarineTerms, SwapInfo,
-    SwapLeg, SwapOrder, SwapRefused,
+    AcceptSubmarine, BlockClock, LegBlock, LegError, LegStatus, OwnLeg, QuoteSubmarine, SubmarineCall, SubmarineFacts,
+    SubmarineTerms, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
     book::{Book, Desk, Ways, run},
-    leg::{Doubt, away, back_to, own_lock},
+    leg::{Doubt, away, back_to, measured_pace, own_lock},
     refused,
 };
 use crate::{driver::services::Services, store::StoreError};
@@ -317,7 +317,22 @@ impl SubmarineDesk {
 
     fn info(&self, swap: &Submarine) -> SwapInfo {
         let network = self.book.services.node.params().name.clone();
-        SwapInfo::Submarine { swap: Box::new(swap.clone()), network, warnings: self.warnings(swap) }
+        let (facts, warnings) = (self.facts(swap), self.warnings(swap));
+        SwapInfo::Submarine { swap: Box::new(swap.clone()), network, facts, warnings }
+    }
+
+    fn facts(&self, swap: &Submarine) -> SubmarineFacts {
+        let services = &self.book.services;
+        let is_paid = matches!(swap.lightning(), Lightning::Pays(Payment::Paid(_)));
+        // A swap that was taken back from a backup has no record of its payment; one that cannot be read is told of elsewhere.
+        let payment = if is_paid { services.payment_record(&swap.id()).ok().flatten() } else { None };
+        let spacing = match measured_pace(&services.node) {
+            0 => services.node.params().spacing.get(),
+            measured => measured,
+        };
+        let clock = BlockClock { tip: services.tip(), now: services.now(), spacing };
+        let clock = swap.outcome().is_none().then_some(clock);
+        SubmarineFacts { route_fee: payment.map(|payment| payment.fee()), clock }
     }
 
     /// What a person should know of a swap that is under way.

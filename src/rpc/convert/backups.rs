@@ -1,10 +1,9 @@
 //! Channel backups.
 
-use bitcoin::OutPoint;
 use leyden_proto::lnrpc::{self, restore_chan_backup_request::Backup};
 
 use super::{channels::channel_point, edge};
-use crate::api::{ApiError, BackupSnapshot, ChannelBackup};
+use crate::api::{ApiError, BackupContents, BackupSnapshot, ChannelBackup};
 
 pub(crate) fn backup(backup: &ChannelBackup) -> lnrpc::ChannelBackup {
     lnrpc::ChannelBackup { chan_point: Some(channel_point(backup.funding)), chan_backup: backup.sealed.clone() }
@@ -45,6 +44,6 @@ fn some(field: &str, sealed: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, ApiError> {
     if sealed.is_empty() { Err(edge::wrong(field, "a backup is needed")) } else { Ok(sealed) }
 }
 
-pub(crate) fn verified(channels: &[OutPoint]) -> lnrpc::VerifyChanBackupResponse {
-    lnrpc::VerifyChanBackupResponse { chan_points: channels.iter().map(ToString::to_string).collect() }
+pub(crate) fn verified(contents: &BackupContents) -> lnrpc::VerifyChanBackupResponse {
+    lnrpc::VerifyChanBackupResponse { chan_points: contents.channels.iter().map(ToString::to_string).collect() }
 }

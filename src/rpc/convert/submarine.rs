@@ -6,7 +6,7 @@ use leyden_channels::{
         Outcome, Role, margins,
         submarine::{Acceptance, Direction, Lightning, Offer, Payment, Phase, Receipt, Submarine},
     },
-    types::Msat,
+    types::{Height, Msat},
 };
 use leyden_proto::leyden;
 
@@ -15,7 +15,7 @@ use super::{
     signed,
     swaps::{DEPTH, MAX_LOCK_FEE, contract_leg, ended, seconds},
 };
-use crate::api::{AcceptSubmarine, ApiError, QuoteSubmarine, SubmarineTerms};
+use crate::api::{AcceptSubmarine, ApiError, QuoteSubmarine, SubmarineFacts, SubmarineTerms};
 
 type Checked<T> = Result<T, ApiError>;
 
@@ -67,12 +67,17 @@ fn terms(depth: u32, max_lock_fee: i64, max_route_fee: i64, payment: Msat) -> Ch
     Ok(SubmarineTerms { depth: if depth == 0 { DEPTH } else { depth }, max_lock_fee, max_route_fee })
 }
 
-pub(super) fn info(swap: &Submarine, network: &str, warnings: &[String]) -> leyden::SwapInfo {
+pub(super) fn info(swap: &Submarine, network: &str, facts: &SubmarineFacts, warnings: &[String]) -> leyden::SwapInfo {
     let offer = swap.offer();
+    let about = |height: u32| {
+        let clock = facts.clock.filter(|_| height > 0);
+        clock.and_then(|clock| clock.about(Height(height))).map_or(0, |time| time.0)
+    };
     let coins = leyden::SwapLegInfo {
         network: network.to_owned(),
         amount: signed(offer.coins),
         expiry_height: offer.refund_height.0,
+        expiry_about: about(offer.refund_height.0),
         ..contract_leg(swap.leg(), swap.contract())
     };
     let (payment_state, expiry) = payment_state(swap.lightning());
@@ -82,6 +87,8 @@ pub(super) fn info(swap: &Submarine, network: &str, warnings: &[String]) -> leyd
         amount: signed(offer.payment.floor_sat()),
         payment_state: payment_state.to_owned(),
         expiry_height: expiry,
+        expiry_about: about(expiry),
+        route_fee_msat: facts.route_fee.map(|fee| fee.0),
         invoice: invoice.to_owned(),
         max_route_fee: if swap.gives_coins() { 0 } else { signed(swap.max_route_fee().floor_sat()) },
         ..leyden::SwapLegInfo::default()

@@ -15,7 +15,7 @@ use leyden_channels::{
 };
 
 use super::Fake;
-use crate::api::*;
+use crate::{api::*, driver::swaps::BlockClock};
 
 struct Keys;
 
@@ -91,7 +91,10 @@ pub(crate) fn submarine() -> Submarine {
 }
 
 fn submarine_info() -> SwapInfo {
-    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned(), warnings: vec!["wait".to_owned()] }
+    let clock = BlockClock { tip: Height(7), now: UnixTime(1_700_000_000), spacing: 600 };
+    let facts = SubmarineFacts { route_fee: Some(Msat(7_500)), clock: Some(clock) };
+    let warnings = vec!["wait".to_owned()];
+    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned(), facts, warnings }
 }
 
 /// One that spends nothing known.

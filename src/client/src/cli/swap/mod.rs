@@ -188,7 +188,7 @@ fn contract(leg: &SwapLegInfo, depth: Option<u32>) -> String {
     let depth = depth.map(|depth| format!(" (needs {depth})")).unwrap_or_default();
     let back = match leg.expiry_height {
         0 => format!("after {}", format::time(i64::try_from(leg.expiry).unwrap_or(i64::MAX))),
-        height => format!("above block {height}"),
+        height => format!("above block {height}{}", about(leg)),
     };
     format!("{} on {}, back {back}; {lock}{depth}", amount::sat(leg.amount), leg.network)
 }
@@ -197,16 +197,45 @@ fn payment(leg: &SwapLegInfo) -> String {
     let state = match leg.payment_state.as_str() {
         "unpaid" | "open" => "not paid yet".to_owned(),
         "in_flight" => "on its way".to_owned(),
-        "held" => format!("held until block {}", leg.expiry_height),
+        "held" => format!("held until block {}{}", leg.expiry_height, about(leg)),
         "paid" | "settled" => "paid".to_owned(),
         "failed" => "failed; nothing of it is on its way".to_owned(),
         "canceled" => "given back, or not taken any more".to_owned(),
         "taken_back" => "taken back when its channel was closed".to_owned(),
         other => other.to_owned(),
     };
-    let route = match leg.max_route_fee {
-        0 => String::new(),
-        fee => format!(", and at most {} for the route", amount::sat(fee)),
+    let route = match (leg.route_fee_msat, leg.max_route_fee) {
+        (Some(fee), _) => format!(", and {} for the route", amount::msat(i64::try_from(fee).unwrap_or(i64::MAX))),
+        (None, 0) => String::new(),
+        (None, fee) => format!(", and at most {} for the route", amount::sat(fee)),
     };
     format!("{} over Lightning on {}{route}; {state}", amount::sat(leg.amount), leg.network)
+}
+
+/// Beside a height: blocks come when they are found.
+fn about(leg: &SwapLegInfo) -> String {
+    match leg.expiry_about {
+        0 => String::new(),
+        time => format!(" (about {})", format::time(i64::try_from(time).unwrap_or(i64::MAX))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_height_is_told_with_about_when_that_is_and_a_paid_route_with_what_it_cost() {
+        let coins = SwapLegInfo { network: "north".to_owned(), amount: 5, expiry_height: 700, ..Default::default() };
+        assert!(contract(&coins, None).contains("back above block 700; not locked"));
+        let timed = SwapLegInfo { expiry_about: 1_700_000_000, ..coins };
+        let told = contract(&timed, None);
+        assert!(told.contains("above block 700 (about 2023-11-1") && told.contains("); not locked"), "{told}");
+
+        let paid = SwapLegInfo { payment_state: "paid".to_owned(), max_route_fee: 9, ..timed };
+        assert!(payment(&paid).contains("at most 9 sat for the route"));
+        let cost = |fee| payment(&SwapLegInfo { route_fee_msat: Some(fee), ..paid.clone() });
+        assert!(cost(7_500).contains("and 7.5 sat for the route"), "{}", cost(7_500));
+        assert!(cost(0).contains("and 0 sat for the route"), "{}", cost(0));
+    }
 }
