@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod swapping;
 
 use std::{
     fs,
@@ -20,8 +22,8 @@ use leyden_common::{layout::Layout, names::KEYS};
 use leyden_proto::{
     leyden::{CrossRequest, CrossingInfo, CrossingRate, ListCrossingsRequest, SetCrossingRateRequest},
     lnrpc::{
-        GenSeedRequest, GetInfoRequest, GetInfoResponse, GetStateRequest, InitWalletRequest, NewAddressRequest,
-        StopRequest, UnlockWalletRequest, WalletBalanceRequest, WalletState,
+        ChangePasswordRequest, GenSeedRequest, GetInfoRequest, GetInfoResponse, GetStateRequest, InitWalletRequest,
+        NewAddressRequest, StopRequest, UnlockWalletRequest, WalletBalanceRequest, WalletState,
     },
     routerrpc::SendPaymentRequest,
 };
@@ -195,6 +197,38 @@ async fn wallets_that_would_share_their_keys_or_have_other_words_are_refused_by_
     assert_eq!(info(&north).await.identity_pubkey, old);
     assert_ne!(info(&south).await.identity_pubkey, old);
     both.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_password_that_was_cut_off_between_the_networks_is_told_and_goes_on() {
+    const NEW: &[u8] = b"battery staple";
+    let networks = Networks::new();
+    let data_dir = networks.data_dir("cut");
+    let words = Seed::from_entropy([84; 32], "").with_scheme(KeyScheme::Chain);
+    for (network, password) in [("north", PASSWORD), ("south", NEW)] {
+        let path = Layout::new(data_dir.clone(), network).wallet_seed();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        seed::save(&path, &words, Some(std::str::from_utf8(password).unwrap())).unwrap();
+    }
+    let mut carol = Program::start(&data_dir, &networks.both());
+    let client = carol.client().await;
+    let unlock = UnlockWalletRequest { wallet_password: PASSWORD.to_vec(), ..Default::default() };
+    let told = client.unlocker().unlock_wallet(unlock).await;
+    refused(told, Code::FailedPrecondition, "network south: its wallet has another password");
+    // North is open, and says that south is not.
+    wait_until_active(&client).await;
+    let shown = leyden(&data_dir, &["getinfo"]);
+    assert!(shown.contains("the wallet of south is not open"), "{shown}");
+    let change =
+        ChangePasswordRequest { current_password: PASSWORD.to_vec(), new_password: NEW.to_vec(), ..Default::default() };
+    client.unlocker().change_password(change).await.unwrap();
+    wait_until_active(&client.clone().on_network("south").unwrap()).await;
+    assert!(!leyden(&data_dir, &["getinfo"]).contains("not open"));
+    for network in ["north", "south"] {
+        let path = Layout::new(data_dir.clone(), network).wallet_seed();
+        assert!(seed::load(&path, Some("battery staple")).unwrap() == words);
+    }
+    carol.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
