@@ -49,8 +49,14 @@ impl ChangePassword {
         let mut macaroon = None;
         match &self.save_to {
             Some(path) => {
-                write_new(path, &answer.admin_macaroon)
-                    .map_err(|source| CliError::Io { what: path.display().to_string(), source })?;
+                // There is no other copy of it.
+                write_new(path, &answer.admin_macaroon).map_err(|error| {
+                    let (path, hex) = (path.display(), hex::encode(&answer.admin_macaroon));
+                    CliError::Failed(format!(
+                        "the wallet has its new password, and is open, but {path} cannot be written ({error}). The admin macaroon \
+                         in hex, of which no copy is kept: {hex}"
+                    ))
+                })?;
                 text += &format!(" The admin macaroon is in {}.", path.display());
             }
             None if self.stateless_init => {

@@ -1,6 +1,10 @@
 //! A call by its table: the request from what was typed, and its answers as JSON.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, Read as _, Write},
+    sync::LazyLock,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use leyden_proto::DESCRIPTORS;
@@ -20,7 +24,15 @@ static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool:
 
 /// Asks the node, and prints each answer as it comes.
 pub(super) async fn run(entry: &'static Entry, given: Given, context: &Context) -> Result<(), CliError> {
+    let is_forced = given.flags.iter().any(|(name, _)| name == "force" || name == "f");
     let (entry, method, request) = request(entry, given)?;
+    if let Some(what) = entry.asks.filter(|_| !is_forced)
+        && !tokio::task::spawn_blocking(move || agrees(what, &mut io::stdin().lock(), &mut io::stderr()))
+            .await
+            .map_err(|error| CliError::Failed(error.to_string()))??
+    {
+        return Err(CliError::Failed("nothing was done".to_owned()));
+    }
     let path = format!("/{}", entry.call);
     let client = context.client().await?;
     let mut answers = client.call(&path, request.encode_to_vec()).await?;
@@ -35,6 +47,26 @@ pub(super) async fn run(entry: &'static Entry, given: Given, context: &Context) 
     }
     Ok(())
 }
+
+/// Asks whoever types, until yes or no is the answer.
+pub(super) fn agrees(what: &str, from: &mut impl BufRead, to: &mut impl Write) -> Result<bool, CliError> {
+    let failed = |source| CliError::Io { what: "the terminal".to_owned(), source };
+    loop {
+        write!(to, "{what}. Proceed? (yes/no): ").and_then(|()| to.flush()).map_err(failed)?;
+        let mut line = String::new();
+        // A line longer than this is no answer.
+        if from.take(LONGEST_ANSWER).read_line(&mut line).map_err(failed)? == 0 {
+            return Err(CliError::Failed("nobody answers; --force does it without asking".to_owned()));
+        }
+        match line.trim().to_lowercase().as_str() {
+            "yes" => return Ok(true),
+            "no" => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+const LONGEST_ANSWER: u64 = 1_000;
 
 /// The call that is meant, and its request.
 pub(super) fn request(

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub or: Option<(&'static str, &'static Entry)>,
     /// What lncli prints in place of the answer's message.
     pub shape: Option<Shape>,
+    /// What cannot be undone, which lncli asks about unless `--force` is given.
+    pub asks: Option<&'static str>,
 }
 
 /// An argument, and the field that it becomes.
@@ -89,11 +91,11 @@ const fn word(name: &'static str, kind: Kind, field: &'static str) -> Arg {
 }
 
 const fn call(lncli: &'static str, call: &'static str, args: &'static [Arg]) -> Entry {
-    Entry { lncli, call, args, joins: false, or: None, shape: None }
+    Entry { lncli, call, args, joins: false, or: None, shape: None, asks: None }
 }
 
 const fn shaped(lncli: &'static str, call: &'static str, args: &'static [Arg], shape: Shape) -> Entry {
-    Entry { lncli, call, args, joins: false, or: None, shape: Some(shape) }
+    Entry { lncli, call, args, joins: false, or: None, shape: Some(shape), asks: None }
 }
 
 use Kind::{
@@ -216,6 +218,7 @@ pub(super) const CALLS: &[Entry] = &[
         joins: false,
         or: Some(("all", &DELETE_FAILED_PAYMENTS)),
         shape: None,
+        asks: None,
     },
     call(
         "sendcustom",
@@ -223,16 +226,20 @@ pub(super) const CALLS: &[Entry] = &[
         &[arg("peer", Plain, "peer"), arg("type", Plain, "type"), arg("data", Plain, "data")],
     ),
     call("subscribecustom", "lnrpc.Lightning/SubscribeCustomMessages", &[]),
-    call(
-        "deletefwdhistory",
-        "routerrpc.Router/DeleteForwardingHistory",
-        &[
+    Entry {
+        lncli: "deletefwdhistory",
+        call: "routerrpc.Router/DeleteForwardingHistory",
+        args: &[
             arg("age", Plain, "delete_before_duration"),
             arg("before", Plain, "delete_before_time"),
             arg("force", Nothing, ""),
             arg("f", Nothing, ""),
         ],
-    ),
+        joins: false,
+        or: None,
+        shape: None,
+        asks: Some("what is deleted of the forwarding history cannot be had again"),
+    },
     call("listaliases", "lnrpc.Lightning/ListAliases", &[]),
     call(
         "estimateroutefee",
@@ -291,6 +298,7 @@ pub(super) const CALLS: &[Entry] = &[
         joins: true,
         or: None,
         shape: None,
+        asks: None,
     },
     shaped(
         "wallet estimatefeerate",
@@ -494,6 +502,7 @@ static DELETE_FAILED_PAYMENTS: Entry = Entry {
     joins: false,
     or: Some(("include-non-failed", &DELETE_ALL_PAYMENTS)),
     shape: None,
+    asks: None,
 };
 
 static DELETE_ALL_PAYMENTS: Entry = call(
@@ -529,6 +538,7 @@ impl Entry {
     fn usage_lines(&self) -> Vec<String> {
         let shown = |arg: &Arg| match (arg.is_place, arg.kind) {
             (true, _) => format!("[{}]", arg.name.replace('-', "_").to_uppercase()),
+            (false, Nothing) if arg.name.len() == 1 => format!("[-{}]", arg.name),
             (false, Switch | Const(_) | Nothing) => format!("[--{}]", arg.name),
             (false, _) => format!("[--{} …]", arg.name),
         };

@@ -353,3 +353,19 @@ fn a_psbt_is_funded_with_outputs_inputs_and_change_as_lncli_writes_them() {
     assert_eq!(change(Some("-1")), ChangeOutput::Add(true));
     assert_eq!(change(Some("2")), ChangeOutput::ExistingOutputIndex(2));
 }
+
+#[test]
+fn what_cannot_be_undone_is_done_when_it_is_said_twice_or_forced() {
+    let asks: Vec<&str> = calls::CALLS.iter().filter(|entry| entry.asks.is_some()).map(|entry| entry.lncli).collect();
+    assert_eq!(asks, ["deletefwdhistory"]);
+    let answer = |typed: &str| {
+        let mut shown = Vec::new();
+        let agreed = call::agrees("it is gone then", &mut typed.as_bytes(), &mut shown);
+        (agreed.map_err(|error| error.to_string()), String::from_utf8(shown).unwrap())
+    };
+    assert_eq!(answer("yes\n"), (Ok(true), "it is gone then. Proceed? (yes/no): ".to_owned()));
+    assert_eq!(answer(" No \nyes\n").0, Ok(false));
+    let (agreed, shown) = answer("y\nYES\n");
+    assert_eq!((agreed, shown.matches("Proceed?").count()), (Ok(true), 2), "it asks again");
+    assert!(answer("").0.unwrap_err().contains("--force"), "a script without a terminal");
+}
