@@ -15,9 +15,9 @@ use super::super::{
 /// what was paid goes back by itself. The payment may be locked for days if somebody on the other network does not answer.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden swap cross lnsb10u1…              prints the invoice to be paid on this network\n  \
-    leyden swap cross lnsb1… --amt 5000      an invoice that leaves the amount open\n  \
-    leyden swap cross lnsb10u1… --to-own     an invoice of this network, paid from the other one\n  \
+    leyden swap cross lnbcrt10u1…            prints the invoice to be paid on this network\n  \
+    leyden swap cross lnbcrt1… --amt 5000    an invoice that leaves the amount open\n  \
+    leyden swap cross lnbcrt10u1… --to-own   an invoice of this network, paid from the other one\n  \
     leyden swap crossings                    what has become of it")]
 pub(super) struct Cross {
     /// The payee's invoice
