@@ -4,9 +4,9 @@
 //!   the old password ─► the seed under the new one, durable ─► sessions end ─► (macaroon files go ─► another root key) ─► open
 //! ```
 //!
-//! Promises: a crash leaves the old password or the new one, never none. Where the daemon holds two networks it may leave the new one
-//! for the second and the old one for the first: asked once more, this goes on from there. Macaroon files of a key that is replaced are gone before it
-//! is: what a crash leaves out is written at the next start.
+//! Promises: a crash leaves the old password or the new one for all networks of the daemon, never none: the second's wallet has both
+//! until the first's has the new one. Macaroon files of a key that is replaced are gone before it is: what a crash leaves out is
+//! written at the next start.
 
 use std::{io, net::IpAddr, path::Path};
 
@@ -28,7 +28,7 @@ impl LeydenDaemon {
     ) -> Result<Vec<u8>, ApiError> {
         self.refuse_without_wallet()?;
         self.refuse_on_second()?;
-        self.refuse_if_open()?;
+        self.refuse_change_if_open()?;
         let path = self.seed_path();
         if !seed::exists(&path) {
             return Err(ApiError::precondition("wallet not found: create one with `leyden create`"));
@@ -36,7 +36,7 @@ impl LeydenDaemon {
         let (old, new) = (password_text(&request.current)?, password_text(&request.new)?);
         let attempt = self.passwords.begin(from)?;
         let _opening = self.opening.lock().await;
-        self.refuse_if_open()?;
+        self.refuse_change_if_open()?;
         let second = self.second().map(|second| second.seed_path()).filter(|path| seed::exists(path));
         let (tried, wanted) = (old, new.clone());
         let changed = tokio::task::spawn_blocking(move || change(&path, second.as_deref(), &tried, &wanted))
@@ -75,39 +75,75 @@ impl LeydenDaemon {
     }
 }
 
-/// The second network's wallet first: the password that is asked for is the first's, and decides.
+impl LeydenDaemon {
+    fn refuse_change_if_open(&self) -> Result<(), ApiError> {
+        self.refuse_if_open().map_err(|_| {
+            ApiError::exists(
+                "wallet already unlocked, WalletUnlocker service is no longer available: start leydend again, and change the \
+                 password in place of unlocking",
+            )
+        })
+    }
+}
+
+/// The first network's wallet decides which password holds: what is prepared for the second opens it from then on.
 fn change(first: &Path, second: Option<&Path>, old: &str, new: &str) -> Result<Seed, SeedError> {
     if let Some(second) = second {
         seed::load(first, Some(old))?;
-        match seed::change_password(second, old, new) {
-            // A crash has left it so.
+        match seed::prepare_password(second, old, new) {
+            // It was changed alone, or by a version that let a crash leave it so.
             Err(SeedError::WrongPassword) if seed::load(second, Some(new)).is_ok() => {}
-            changed => drop(changed?),
+            prepared => prepared?,
         }
     }
-    seed::change_password(first, old, new)
+    let seed = seed::change_password(first, old, new)?;
+    if let Some(second) = second {
+        seed::settle(second, Some(new))?;
+    }
+    Ok(seed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const OLD: &str = "correct horse";
+    const NEW: &str = "a new password";
+
     #[test]
-    fn both_networks_get_the_new_password_or_after_a_crash_once_more() {
+    fn both_networks_get_the_new_password_whenever_the_process_dies() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         let seed = Seed::from_entropy([7; 32], "");
         for path in [&first, &second] {
-            seed::save(path, &seed, Some("correct horse")).unwrap();
+            seed::save(path, &seed, Some(OLD)).unwrap();
         }
-        let wrong = change(&first, Some(&second), "battery staple", "a new password");
+        let both_open_with = |password| [&first, &second].iter().all(|path| seed::load(path, Some(password)).is_ok());
+        let wrong = change(&first, Some(&second), "battery staple", NEW);
         assert!(matches!(wrong, Err(SeedError::WrongPassword)));
-        assert!(seed::load(&second, Some("correct horse")).is_ok(), "a wrong password changes nothing");
-        // The process was killed between the two.
-        seed::change_password(&second, "correct horse", "a new password").unwrap();
-        assert!(change(&first, Some(&second), "correct horse", "a new password").unwrap() == seed);
+        assert!(both_open_with(OLD), "a wrong password changes nothing");
+        // Killed before the first has it, and the password of the next try is another one.
+        seed::prepare_password(&second, OLD, "one that was given up").unwrap();
+        assert!(both_open_with(OLD));
+        seed::prepare_password(&second, OLD, NEW).unwrap();
+        assert!(both_open_with(OLD));
+        // Killed after it.
+        seed::change_password(&first, OLD, NEW).unwrap();
+        assert!(both_open_with(NEW));
+        assert!(change(&first, Some(&second), NEW, "the newest one").unwrap() == seed);
+        assert!(both_open_with("the newest one") && !both_open_with(NEW) && !both_open_with(OLD));
+    }
+
+    #[test]
+    fn what_has_the_new_password_already_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let seed = Seed::from_entropy([7; 32], "");
+        seed::save(&first, &seed, Some(OLD)).unwrap();
+        seed::save(&second, &seed, Some(NEW)).unwrap();
+        assert!(change(&first, Some(&second), OLD, NEW).unwrap() == seed);
         for path in [&first, &second] {
-            assert!(seed::load(path, Some("a new password")).unwrap() == seed);
+            assert!(seed::load(path, Some(NEW)).unwrap() == seed);
         }
     }
 }

@@ -174,6 +174,8 @@ impl LeydenDaemon {
             let seed = second.beside(first, password.clone()).await?;
             if is_new {
                 save(path, seed.clone(), password).await?;
+            } else {
+                settle(path, password).await?;
             }
             second.open(&seed, window, MacaroonFiles::OfFirst).await
         };
@@ -296,8 +298,19 @@ impl LeydenDaemon {
 }
 
 /// Deriving the key takes a second on purpose, so not on an async thread.
-async fn load(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError> {
+async fn load_here(path: PathBuf, password: Option<String>) -> Result<Result<Seed, SeedError>, ApiError> {
     tokio::task::spawn_blocking(move || seed::load(&path, password.as_deref()))
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))
+}
+
+async fn load(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError> {
+    load_here(path, password).await?.map_err(seed_error)
+}
+
+/// Of a change of passwords that a crash has cut short one password is left.
+async fn settle(path: PathBuf, password: Option<String>) -> Result<(), ApiError> {
+    tokio::task::spawn_blocking(move || seed::settle(&path, password.as_deref()))
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?
         .map_err(seed_error)
@@ -305,12 +318,11 @@ async fn load(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError>
 
 /// A wallet that should open with the password of another one.
 async fn load_beside(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError> {
-    let loaded = tokio::task::spawn_blocking(move || seed::load(&path, password.as_deref()))
-        .await
-        .map_err(|error| ApiError::internal(error.to_string()))?;
-    loaded.map_err(|error| match error {
+    load_here(path, password).await?.map_err(|error| match error {
         SeedError::WrongPassword => ApiError::precondition(
-            "its wallet has another password than that of the first network, and stays closed: a change of both was cut off in the              middle, or it was changed while this network was opened alone. `leyden changepassword`, from the password of the first              to that of this one, gives both the same and opens both; if leydend has ended, start it without --wallet-password-file              for that",
+            "its wallet has another password than that of the first network, and stays closed: one of them was changed while it \
+             was opened alone. `leyden changepassword`, from the password of the first to that of this one, gives both the same \
+             and opens both; if leydend has ended, start it without --wallet-password-file for that",
         ),
         error => seed_error(error),
     })

@@ -170,6 +170,41 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
 
 /// Puts the seed under another password and gives it back. A crash leaves the file with the old password or with the new one.
 pub fn change_password(path: &Path, old: &str, new: &str) -> Result<Seed, SeedError> {
+    let (seed, file) = under_another(path, old, new)?;
+    write(path, &file)?;
+    Ok(seed)
+}
+
+/// Writes the seed under another password beside its file, which stays as it is: from now on [`load`] takes either password, until
+/// [`settle`] leaves one.
+pub fn prepare_password(path: &Path, old: &str, new: &str) -> Result<(), SeedError> {
+    let (_, file) = under_another(path, old, new)?;
+    write(&prepared(path), &file)
+}
+
+/// Leaves one file, the one that this password opens.
+pub fn settle(path: &Path, password: Option<&str>) -> Result<(), SeedError> {
+    let prepared = prepared(path);
+    if !prepared.exists() {
+        return Ok(());
+    }
+    let changed = match open(path, &read(path)?, password) {
+        Ok(_) => fs::remove_file(&prepared),
+        Err(SeedError::WrongPassword) => {
+            open(&prepared, &read(&prepared)?, password)?;
+            fs::rename(&prepared, path)
+        }
+        Err(error) => return Err(error),
+    };
+    changed.map_err(|source| SeedError::Io { path: prepared, source })
+}
+
+/// Where another password's file waits until the wallet of another network has that password, too.
+fn prepared(path: &Path) -> PathBuf {
+    path.with_extension("seed.next")
+}
+
+fn under_another(path: &Path, old: &str, new: &str) -> Result<(Seed, SeedFile), SeedError> {
     if new.chars().count() < MIN_PASSWORD {
         return Err(SeedError::PasswordTooShort);
     }
@@ -179,8 +214,7 @@ pub fn change_password(path: &Path, old: &str, new: &str) -> Result<Seed, SeedEr
     if open(path, &file, Some(new))? != seed {
         return Err(SeedError::Damaged { path: path.to_owned(), what: "it does not come back under the new password" });
     }
-    write(path, &file)?;
-    Ok(seed)
+    Ok((seed, file))
 }
 
 fn sealed(path: &Path, seed: &Seed, password: Option<&str>) -> Result<SeedFile, SeedError> {
@@ -213,7 +247,11 @@ fn write(path: &Path, file: &SeedFile) -> Result<(), SeedError> {
 
 /// Reads the seed back.
 pub fn load(path: &Path, password: Option<&str>) -> Result<Seed, SeedError> {
-    open(path, &read(path)?, password)
+    let prepared = prepared(path);
+    match open(path, &read(path)?, password) {
+        Err(SeedError::WrongPassword) if prepared.exists() => open(&prepared, &read(&prepared)?, password),
+        opened => opened,
+    }
 }
 
 fn open(path: &Path, file: &SeedFile, password: Option<&str>) -> Result<Seed, SeedError> {
@@ -322,6 +360,26 @@ mod tests {
         assert!(change_password(&path, "correct horse", "a new password").unwrap() == seed());
         assert!(load(&path, Some("a new password")).unwrap() == seed());
         assert!(matches!(load(&path, Some("correct horse")), Err(SeedError::WrongPassword)));
+    }
+
+    #[test]
+    fn until_it_is_settled_a_prepared_password_opens_the_seed_as_the_old_one_does() {
+        for (kept, other) in [("correct horse", "a new password"), ("a new password", "correct horse")] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("wallet.seed");
+            save(&path, &seed(), Some("correct horse")).unwrap();
+            prepare_password(&path, "correct horse", "a new password").unwrap();
+            for password in ["correct horse", "a new password"] {
+                assert!(load(&path, Some(password)).unwrap() == seed());
+            }
+            assert!(matches!(settle(&path, Some("battery staple")), Err(SeedError::WrongPassword)));
+            for _ in 0..2 {
+                settle(&path, Some(kept)).unwrap();
+                assert!(load(&path, Some(kept)).unwrap() == seed());
+                assert!(matches!(load(&path, Some(other)), Err(SeedError::WrongPassword)));
+            }
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing lies about");
+        }
     }
 
     #[test]
