@@ -39,6 +39,8 @@ pub(crate) enum LevelError {
     Level(String),
     #[error("the specified subsystem [{0}] is invalid: DebugLevel with `show` lists them")]
     Part(String),
+    #[error("level_spec: {0} bytes; at most {MAX_SPEC} are taken")]
+    TooLong(usize),
     #[error("the log cannot be changed: {0}")]
     Log(String),
 }
@@ -53,8 +55,14 @@ pub(crate) fn set(spec: &str) -> Result<String, LevelError> {
     Ok(directives)
 }
 
+/// Bytes of a request: room for a level of each part, and few enough levels to be gone through wherever something is logged.
+const MAX_SPEC: usize = 4_096;
+
 /// A level for all, or with commas between them `part=level`; in `tracing`'s syntax.
 fn directives(spec: &str) -> Result<String, LevelError> {
+    if spec.len() > MAX_SPEC {
+        return Err(LevelError::TooLong(spec.len()));
+    }
     let one = |text: &str| {
         let Some((part, level)) = text.split_once('=') else { return level_name(text) };
         let (part, level) = (part.trim(), level_name(level)?);
@@ -95,5 +103,7 @@ mod tests {
         for wrong in ["", "loud", "RPCS=debug", "leyden=loud", "leydenx=debug", "leyden::[{a}]=debug", "info,,warn"] {
             assert!(directives(wrong).is_err(), "{wrong}");
         }
+        let many = vec!["leyden=debug"; 1_000].join(",");
+        assert!(matches!(directives(&many), Err(LevelError::TooLong(_))));
     }
 }

@@ -22,6 +22,14 @@ impl Announcing for LightningNode {
 }
 
 fn changed(now: &Announced, change: &AnnouncementChange) -> Result<(Announced, Vec<AnnouncementOp>), ApiError> {
+    let too_many = || {
+        let text = format!("address_updates: at most {MAX_ANNOUNCED_ADDRESSES} addresses are told to the network");
+        ApiError::invalid(text)
+    };
+    // Before each is compared with all others.
+    if change.add.len() > MAX_ANNOUNCED_ADDRESSES || change.remove.len() > MAX_ANNOUNCED_ADDRESSES {
+        return Err(too_many());
+    }
     let (mut changed, mut ops) = (now.clone(), Vec::new());
     if let Some(color @ [red, green, blue]) = change.color
         && color != now.color
@@ -50,8 +58,7 @@ fn changed(now: &Announced, change: &AnnouncementChange) -> Result<(Announced, V
         }
     }
     if changed.addresses.len() > MAX_ANNOUNCED_ADDRESSES {
-        let text = format!("address_updates: at most {MAX_ANNOUNCED_ADDRESSES} addresses are told to the network");
-        return Err(ApiError::invalid(text));
+        return Err(too_many());
     }
     if !actions.is_empty() {
         ops.push(AnnouncementOp { entity: "addresses", actions });
@@ -97,5 +104,8 @@ mod tests {
         let add = (0..=MAX_ANNOUNCED_ADDRESSES).map(|port| format!("192.0.2.7:{}", port + 1).parse().unwrap());
         let many = AnnouncementChange { add: add.collect(), ..Default::default() };
         assert!(changed(&now(), &many).unwrap_err().to_string().contains("address_updates"));
+        // The network cannot know so many of them.
+        let gone = AnnouncementChange { remove: many.add, ..Default::default() };
+        assert!(changed(&now(), &gone).unwrap_err().to_string().contains("address_updates"));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// BOLT 1's port, meant where none is given.
-const LIGHTNING_PORT: u16 = 9735;
+pub(super) const LIGHTNING_PORT: u16 = 9735;
 
 /// The longest label that LND keeps.
 const MAX_LABEL: usize = 500;
