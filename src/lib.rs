@@ -18,6 +18,7 @@ mod limits;
 pub mod log_level;
 mod macaroon;
 mod metrics;
+mod parallel;
 mod request_room;
 mod rest;
 mod rpc;

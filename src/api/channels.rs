@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Txid, secp256k1::PublicKey};
 use leyden_channels::types::{
-    ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
+    ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, NodeId,
     PaymentHash, ShortChannelId, Side,
 };
 
@@ -297,7 +297,7 @@ pub(crate) struct PendingHtlc {
 /// A channel whose end is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClosedChannel {
-    pub node_id: PublicKey,
+    pub node_id: NodeId,
     pub funding: OutPoint,
     pub short_channel_id: Option<ShortChannelId>,
     pub capacity: Amount,

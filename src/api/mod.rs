@@ -110,7 +110,10 @@ pub(crate) use self::{
     },
     tokens::{LogIn, Tokens},
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
-    wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
+    wallet::{
+        AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, TransactionPage, Wallet, WalletBalance, WalletCoin,
+        WalletTx,
+    },
     wallet_kit::{
         Account, ChainFeerates, Lease, PackageResult, SendEstimate, SendMany, SendOutputs, WalletAddress, WalletKit,
     },

@@ -1,8 +1,10 @@
 //! Money on the chain.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, SignedAmount, Transaction, TxOut, Txid};
-use leyden_channels::types::UnixTime;
+use leyden_channels::types::{Height, UnixTime};
 
 use super::{ApiError, Confirmation};
 pub(crate) use crate::wallet::accounts::AddressKind;
@@ -18,7 +20,7 @@ pub(crate) trait Wallet: Send + Sync {
     /// `FailedPrecondition` if the coins do not suffice.
     async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError>;
     /// Newest first, unconfirmed ones before all others; the labels are those of `send_coins`.
-    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError>;
+    async fn wallet_transactions(&self, page: TransactionPage) -> Result<Vec<WalletTx>, ApiError>;
     /// Everything spendable, unconfirmed coins included.
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError>;
 }
@@ -107,4 +109,26 @@ pub(crate) struct WalletCoin {
     pub kind: AddressKind,
     /// 0 while in the mempool.
     pub confirmations: u32,
+}
+
+/// A part of the wallet's transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TransactionPage {
+    pub heights: RangeInclusive<u32>,
+    /// Those in no block, too.
+    pub unconfirmed: bool,
+    /// So many of those that are taken are left out, the newest ones.
+    pub skip: usize,
+    pub limit: Option<usize>,
+}
+
+impl TransactionPage {
+    pub(crate) fn all() -> Self {
+        Self { heights: 0..=u32::MAX, unconfirmed: true, skip: 0, limit: None }
+    }
+
+    /// Whether a transaction at this height is asked for, whatever the page; `None`: in no block.
+    pub(crate) fn takes(&self, height: Option<Height>) -> bool {
+        height.map_or(self.unconfirmed, |height| self.heights.contains(&height.0))
+    }
 }

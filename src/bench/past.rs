@@ -167,7 +167,7 @@ fn forward(number: u32, at: UnixTime) -> ForwardRecord {
 fn closed(number: u32, node_id: PublicKey) -> ClosedChannel {
     let txid = Txid::from_byte_array(hash(number));
     ClosedChannel {
-        node_id,
+        node_id: node_id.into(),
         funding: OutPoint { txid, vout: 0 },
         short_channel_id: Some(ShortChannelId(u64::from(number))),
         capacity: Amount::from_sat(1_000_000),

@@ -129,9 +129,8 @@ impl Peer {
         reason: String,
     ) {
         let Some(known) = &summary.established else { return };
-        let Ok(node_id) = summary.remote_node.public_key() else { return };
         let closed = ClosedChannel {
-            node_id,
+            node_id: summary.remote_node,
             funding: known.funding,
             short_channel_id: known.short_channel_id,
             capacity: summary.capacity,
@@ -165,7 +164,7 @@ fn closed_together(
 ) -> Option<ClosedChannel> {
     let known = summary.established.as_ref()?;
     Some(ClosedChannel {
-        node_id: summary.remote_node.public_key().ok()?,
+        node_id: summary.remote_node,
         funding: known.funding,
         short_channel_id: known.short_channel_id,
         capacity: summary.capacity,

@@ -334,7 +334,7 @@ impl Peer {
         };
         let delayed = one.outputs().filter(|output| is_delayed(output));
         Some(ClosedChannel {
-            node_id: self.node_id,
+            node_id: self.node_id.into(),
             funding: known.funding,
             short_channel_id: known.short_channel_id,
             capacity: summary.capacity,

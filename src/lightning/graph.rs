@@ -182,17 +182,15 @@ const LOOKS_AT_ONCE: usize = 200;
 /// Looks up the funding outputs that the gossip task has not come to yet, if they are few. Of a whole graph whose outputs were never
 /// looked up, as of an earlier version's, most have no name until the gossip task has done that.
 async fn name_outputs(services: &Services, channels: &mut [GraphChannel]) {
-    let mut looks = LOOKS_AT_ONCE;
-    for channel in channels {
-        let id = channel.short_channel_id;
-        channel.funding = services.gossip.output_of(id);
-        if channel.funding.is_none() {
-            let Some(left) = looks.checked_sub(1) else { continue };
-            looks = left;
+    for some in channels.chunks_mut(PIECE) {
+        let known = services.gossip.outputs_of(some.iter().map(|channel| channel.short_channel_id));
+        for (channel, funding) in some.iter_mut().zip(known) {
+            channel.funding = funding;
         }
-        if channel.funding.is_none()
-            && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
-        {
+    }
+    for channel in channels.iter_mut().filter(|channel| channel.funding.is_none()).take(LOOKS_AT_ONCE) {
+        let id = channel.short_channel_id;
+        if let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await {
             channel.funding = Some(found.outpoint);
         }
     }

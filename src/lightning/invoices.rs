@@ -287,7 +287,7 @@ where
 }
 
 pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {
-    let parsed = payment::Invoice::parse(&invoice.bolt11, services.invoice_network).ok();
+    let own = payment::OwnFields::of(&invoice.bolt11);
     let (state, htlcs) = match &invoice.state {
         Stored::Open => (InvoiceState::Open, Vec::new()),
         Stored::Canceled => (InvoiceState::Canceled, Vec::new()),
@@ -309,21 +309,18 @@ pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoic
         secret: invoice.payment_secret,
         request: invoice.bolt11.clone(),
         amount: invoice.amount,
-        description: match parsed.as_ref().map(|parsed| &parsed.description) {
-            Some(payment::Description::Hash(hash)) => Description::Hash { hash: *hash, memo: invoice.memo.clone() },
-            Some(payment::Description::Text(_)) | None => Description::Text(invoice.memo.clone()),
+        description: match own.description_hash {
+            Some(hash) => Description::Hash { hash, memo: invoice.memo.clone() },
+            None => Description::Text(invoice.memo.clone()),
         },
         created: invoice.created,
         expiry: Duration::from_secs(invoice.expiry_seconds),
         min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
-        fallback: address(services, parsed.as_ref().and_then(|parsed| parsed.fallbacks.first())),
-        route_hints: parsed
-            .iter()
-            .flat_map(|parsed| &parsed.route_hints)
-            .map(|route| route.iter().map(to_api_hint).collect())
-            .collect(),
-        hint_private_channels: parsed.as_ref().is_some_and(|parsed| !parsed.route_hints.is_empty()),
-        features: parsed.map(|parsed| parsed.features).unwrap_or_default(),
+        // None is made with one.
+        fallback: None,
+        hint_private_channels: !own.route_hints.is_empty(),
+        route_hints: own.route_hints.iter().map(|route| route.iter().map(to_api_hint).collect()).collect(),
+        features: own.features,
         keysend: invoice.keysend,
         state,
         htlcs,

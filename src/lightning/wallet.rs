@@ -9,8 +9,8 @@ use leyden_channels::types::{Height, UnixTime};
 use super::{LightningNode, internal};
 use crate::{
     api::{
-        AddressKind, ApiError, CoinChoice, Confirmation, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance,
-        WalletCoin, WalletTx,
+        AddressKind, ApiError, CoinChoice, Confirmation, FeeChoice, SendAmount, SendCoins, TransactionPage, Wallet,
+        WalletBalance, WalletCoin, WalletTx,
     },
     driver::{chain::broadcast, services::Services},
     wallet::{
@@ -50,8 +50,8 @@ impl Wallet for LightningNode {
         send(services, choose, check, request.label).await
     }
 
-    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
-        self.read(|services| Ok(transactions(services))).await
+    async fn wallet_transactions(&self, page: TransactionPage) -> Result<Vec<WalletTx>, ApiError> {
+        self.read(move |services| Ok(transactions(services, &page))).await
     }
 
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
@@ -129,12 +129,10 @@ fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
     }
 }
 
-/// Newest first.
-fn transactions(services: &Services) -> Vec<WalletTx> {
-    let mut list: Vec<WalletTx> =
-        services.wallet.transactions().into_iter().map(|entry| to_api(services, entry)).collect();
-    list.reverse();
-    list
+fn transactions(services: &Services, page: &TransactionPage) -> Vec<WalletTx> {
+    let takes = |height: Option<u32>| page.takes(height.map(Height));
+    let list = services.wallet.transactions(takes, page.skip, page.limit.unwrap_or(usize::MAX));
+    list.into_iter().map(|entry| to_api(services, entry)).collect()
 }
 
 pub(super) fn to_api(services: &Services, entry: WalletTransaction) -> WalletTx {

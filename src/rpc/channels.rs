@@ -4,9 +4,10 @@ use leyden_proto::leyden::{self, channels_server::Channels};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context,
+    Context, assemble,
     convert::{closings, edge},
 };
+use crate::parallel;
 
 pub(super) struct ChannelsService {
     context: Context,
@@ -53,10 +54,11 @@ impl Channels for ChannelsService {
     ) -> Result<Response<leyden::ListClosedResponse>, Status> {
         let channels = self.context.lightning()?.closed_channels().await?;
         let total = u32::try_from(channels.len()).unwrap_or(u32::MAX);
-        let channels = match request.into_inner().newest {
-            0 => channels.iter().map(closings::ended).collect(),
+        let newest = request.into_inner().newest;
+        let make = move || match newest {
+            0 => parallel::map(&channels, closings::ended),
             newest => channels.iter().rev().take(newest as usize).map(closings::ended).collect(),
         };
-        Ok(Response::new(leyden::ListClosedResponse { channels, total }))
+        Ok(Response::new(leyden::ListClosedResponse { channels: assemble(make).await?, total }))
     }
 }

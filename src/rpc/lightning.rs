@@ -1,5 +1,6 @@
 //! `lnrpc.Lightning`: the wallet, peers, channels, invoices and payments.
 
+use leyden_channels::types::NodeId;
 use leyden_common::names::{REFUSE_HIGH_FEE, SWAPS};
 use leyden_proto::lnrpc::{self, lightning_server::Lightning};
 use tokio_stream::StreamExt;
@@ -13,7 +14,10 @@ use super::{
     },
     status::{Replies, replies, requests},
 };
-use crate::api::{ApiError, InvoiceState, OpenStage};
+use crate::{
+    api::{ApiError, InvoiceState, OpenStage},
+    parallel,
+};
 
 pub(super) struct LightningService {
     context: Context,
@@ -87,10 +91,10 @@ impl Lightning for LightningService {
         request: Request<lnrpc::GetTransactionsRequest>,
     ) -> Reply<lnrpc::TransactionDetails> {
         let lightning = self.context.lightning()?;
-        let wanted = wallet::TransactionRange::new(&request.into_inner())?;
-        let network = self.context.daemon.network();
-        let all = lightning.wallet_transactions().await?;
-        reply(assemble(move || wanted.of(all, &network)).await?)
+        let wanted = wallet::transaction_page(&request.into_inner())?;
+        let (network, skip) = (self.context.daemon.network(), wanted.skip);
+        let page = lightning.wallet_transactions(wanted).await?;
+        reply(assemble(move || wallet::transactions(skip, &page, &network)).await?)
     }
 
     async fn subscribe_transactions(
@@ -98,11 +102,12 @@ impl Lightning for LightningService {
         request: Request<lnrpc::GetTransactionsRequest>,
     ) -> Reply<Self::SubscribeTransactionsStream> {
         let lightning = self.context.lightning()?;
-        let wanted = wallet::TransactionRange::new(&request.into_inner())?;
+        let wanted = wallet::transaction_page(&request.into_inner())?;
         let network = self.context.daemon.network();
         let updates = lightning.transaction_updates().await?;
         Ok(replies(updates, &self.context.stopping, move |tx| {
-            wanted.takes(&tx).then(|| wallet::transaction(&tx, &network))
+            let height = tx.confirmation.map(|confirmation| confirmation.height);
+            wanted.takes(height).then(|| wallet::transaction(&tx, &network))
         }))
     }
 
@@ -352,10 +357,10 @@ impl Lightning for LightningService {
         let network = self.context.daemon.network();
         let all = self.context.lightning()?.closed_channels().await?;
         let make = move || {
-            let channels = all.iter().filter(|channel| channels::closure_is_wanted(&wanted, channel.closure));
-            lnrpc::ClosedChannelsResponse {
-                channels: channels.map(|channel| channels::closed_channel(channel, network.genesis)).collect(),
-            }
+            let mut all = all;
+            all.retain(|channel| channels::closure_is_wanted(&wanted, channel.closure));
+            let channels = parallel::map(&all, |channel| channels::closed_channel(channel, network.genesis));
+            lnrpc::ClosedChannelsResponse { channels }
         };
         reply(assemble(make).await?)
     }

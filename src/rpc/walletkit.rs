@@ -24,7 +24,7 @@ use super::{
     Context, assemble,
     convert::{edge, psbts, signer, sweeps, wallet, wallet_kit},
 };
-use crate::api::{AddressKind, ApiError, BumpFee};
+use crate::api::{AddressKind, ApiError, BumpFee, TransactionPage};
 
 pub(super) struct WalletKitService {
     context: Context,
@@ -239,7 +239,7 @@ impl WalletKit for WalletKitService {
         sweeps::from_height(&request)?;
         let closing = lightning.closing_channels().await?;
         let claims = sweeps::claims(&closing, &lightning.closed_channels().await?);
-        let transactions = lightning.wallet_transactions().await?;
+        let transactions = lightning.wallet_transactions(TransactionPage::all()).await?;
         let network = self.context.daemon.network();
         Ok(Response::new(assemble(move || sweeps::sweeps(&request, &claims, transactions, &network)).await??))
     }

@@ -1,16 +1,16 @@
 //! Channels that are over, kept for people: what they were, how they ended and what came of it.
 
 use bitcoin::{Amount, OutPoint, Txid};
-use leyden_channels::types::{Height, ShortChannelId, Side};
-use secp256k1::PublicKey;
-use serde::{Deserialize, Serialize};
+use leyden_channels::types::{Height, NodeId, ShortChannelId, Side};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{Store, StoreError};
+use crate::parallel;
 
 /// A channel whose end is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedChannel {
-    pub node_id: PublicKey,
+    pub node_id: NodeId,
     pub funding: OutPoint,
     pub short_channel_id: Option<ShortChannelId>,
     pub capacity: Amount,
@@ -74,7 +74,8 @@ pub enum ResolvedKind {
 /// The form on disk: JSON, so that a field can be added and a person can read it.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    node_id: PublicKey,
+    #[serde(serialize_with = "write_node_id", deserialize_with = "read_node_id")]
+    node_id: NodeId,
     funding: OutPoint,
     short_channel_id: Option<u64>,
     capacity_sat: u64,
@@ -137,11 +138,9 @@ impl Store {
 
     /// In the order of their ends.
     pub fn closed_channels(&self) -> Result<Vec<ClosedChannel>, StoreError> {
-        let mut list = Vec::new();
-        for bytes in self.history(CLOSED)? {
-            let record: Record = serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
-            list.push(record.into());
-        }
+        let read = |bytes: &Vec<u8>| serde_json::from_slice::<Record>(bytes).map(ClosedChannel::from);
+        let list: Result<Vec<ClosedChannel>, _> = parallel::map(&self.history(CLOSED)?, read).into_iter().collect();
+        let mut list = list.map_err(|error| self.damaged(&error.to_string()))?;
         list.sort_by_key(|channel: &ClosedChannel| (channel.height, channel.funding));
         Ok(list)
     }
@@ -172,6 +171,18 @@ impl Store {
         let bytes = self.history_entry(&label_key(txid))?;
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a label"))).transpose()
     }
+}
+
+/// As hex. Whether it is a point of the curve is not asked again of each of ten thousand peers.
+fn write_node_id<S: Serializer>(node_id: &NodeId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&node_id.to_string())
+}
+
+fn read_node_id<'a, D: Deserializer<'a>>(from: D) -> Result<NodeId, D::Error> {
+    let text = <&str>::deserialize(from)?;
+    let mut node_id = NodeId([0; 33]);
+    hex::decode_to_slice(text, &mut node_id.0).map_err(D::Error::custom)?;
+    Ok(node_id)
 }
 
 const CLOSED: &[u8] = b"closed ";
@@ -244,7 +255,7 @@ mod tests {
     #[test]
     fn closed_channels_and_labels_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let node_id = secp256k1::SecretKey::from_slice(&[2; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let node_id = secp256k1::SecretKey::from_slice(&[2; 32]).unwrap().public_key(secp256k1::SECP256K1).into();
         let txid: Txid = "1111111111111111111111111111111111111111111111111111111111111111".parse().unwrap();
         let channel = ClosedChannel {
             node_id,

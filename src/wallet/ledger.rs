@@ -48,6 +48,13 @@ impl Place {
         }
     }
 
+    /// Of the block, or since when it waits for one; seconds since 1970.
+    pub(super) fn time(&self) -> u64 {
+        match self {
+            Self::Block { time, .. } | Self::Waiting { since: time } => *time,
+        }
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         self.height().is_none()
     }

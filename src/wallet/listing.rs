@@ -106,16 +106,27 @@ impl OnchainWallet {
         list
     }
 
-    /// Newest last.
-    pub(crate) fn transactions(&self) -> Vec<WalletTransaction> {
-        let txids: Vec<Txid> = self.lock().ledger.places().map(|(txid, _)| *txid).collect();
-        let mut list = Vec::with_capacity(txids.len());
-        for some in txids.chunks(AT_ONCE) {
+    /// Newest first, unconfirmed ones before all others: those whose block's height is taken, without the first `skip` of them,
+    /// and no more than `limit`. The others are not looked at.
+    pub(crate) fn transactions(
+        &self,
+        takes: impl Fn(Option<u32>) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> Vec<WalletTransaction> {
+        let mut places: Vec<(u32, u64, Txid)> = {
+            let state = self.lock();
+            let places = state.ledger.places().filter(|(_, place)| takes(place.height()));
+            places.map(|(txid, place)| (place.height().unwrap_or(u32::MAX), place.time(), *txid)).collect()
+        };
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        let page: Vec<Txid> = places.into_iter().skip(skip).take(limit).map(|(_, _, txid)| txid).collect();
+        let mut list = Vec::with_capacity(page.len());
+        for some in page.chunks(AT_ONCE) {
             let state = self.lock();
             // What has gone meanwhile is not missed.
             list.extend(some.iter().filter_map(|txid| state.transaction(txid)));
         }
-        list.sort_by_key(|entry| (entry.block.map_or(u32::MAX, |(height, _)| height), entry.time, entry.txid));
         list
     }
 

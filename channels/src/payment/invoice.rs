@@ -8,6 +8,7 @@
 //! own and use `lnsb`, the prefix of btcd's simnet, which no public network answers to. Two private chains share it
 //! therefore: what keeps a payment on its chain are its channels, not its invoice.
 
+mod own;
 mod read;
 
 use std::fmt;
@@ -24,6 +25,8 @@ use crate::keys::curve;
 use crate::routing::HintHop;
 use crate::types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime};
 use crate::wire::{FeatureError, Features};
+
+pub use own::OwnFields;
 
 /// BOLT 11's default of `min_final_cltv_expiry_delta`, in blocks.
 pub const DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA: u32 = 18;

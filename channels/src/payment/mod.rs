@@ -18,4 +18,4 @@ mod incoming_tests;
 mod tests;
 
 pub use crate::routing::HintHop;
-pub use invoice::{Description, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};
+pub use invoice::{Description, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest, OwnFields};

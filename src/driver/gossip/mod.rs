@@ -399,9 +399,11 @@ impl Gossip {
         self.hints_mut().get(channel).copied()
     }
 
-    /// The funding output of a channel of the graph, if it has been looked up.
-    pub(crate) fn output_of(&self, id: ShortChannelId) -> Option<OutPoint> {
-        self.fundings().outputs.get(&id).copied()
+    /// The funding outputs of channels of the graph, in their order, as far as they have been looked up. Whoever names a whole
+    /// graph asks for some at a time.
+    pub(crate) fn outputs_of(&self, ids: impl Iterator<Item = ShortChannelId>) -> Vec<Option<OutPoint>> {
+        let fundings = self.fundings();
+        ids.map(|id| fundings.outputs.get(&id).copied()).collect()
     }
 
     pub(crate) fn id_of_output(&self, output: &OutPoint) -> Option<ShortChannelId> {

@@ -6,9 +6,12 @@ use leyden_channels::types::{NodeId, ShortChannelId};
 use leyden_proto::lnrpc;
 
 use super::{channels, edge, features, msat, signed};
-use crate::api::{
-    ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, GraphUpdate, NetworkGraph,
-    NetworkSummary,
+use crate::{
+    api::{
+        ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, GraphUpdate, NetworkGraph,
+        NetworkSummary,
+    },
+    parallel,
 };
 
 pub(crate) fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, ApiError> {
@@ -27,10 +30,7 @@ pub(crate) fn node_name(request: &lnrpc::NodeInfoRequest) -> Result<NodeId, ApiE
 }
 
 pub(crate) fn graph(graph: &NetworkGraph) -> lnrpc::ChannelGraph {
-    lnrpc::ChannelGraph {
-        nodes: graph.nodes.iter().map(node).collect(),
-        edges: graph.channels.iter().map(channel).collect(),
-    }
+    lnrpc::ChannelGraph { nodes: parallel::map(&graph.nodes, node), edges: parallel::map(&graph.channels, channel) }
 }
 
 pub(crate) fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::NodeInfo {

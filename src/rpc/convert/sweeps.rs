@@ -11,7 +11,7 @@ use leyden_proto::{lnrpc, walletrpc};
 
 use super::{
     edge, psbts, signer,
-    wallet::{self, TransactionRange},
+    wallet::{self, transactions},
     wallet_kit::MAX_LABEL,
 };
 use crate::{
@@ -94,7 +94,7 @@ pub(crate) fn claims(closing: &[ClosingChannel], closed: &[ClosedChannel]) -> BT
 pub(crate) fn sweeps(
     request: &walletrpc::ListSweepsRequest,
     claims: &BTreeSet<Txid>,
-    transactions: Vec<WalletTx>,
+    all: Vec<WalletTx>,
     network: &NetworkInfo,
 ) -> Result<walletrpc::ListSweepsResponse, ApiError> {
     use walletrpc::list_sweeps_response::{Sweeps, TransactionIDs};
@@ -104,11 +104,9 @@ pub(crate) fn sweeps(
         (Some(_), None) => false,
         (Some(found), Some(start)) => found.height.0 >= start,
     };
-    let mut chosen: Vec<WalletTx> =
-        transactions.into_iter().filter(|tx| claims.contains(&tx.txid) && is_asked(tx)).collect();
+    let chosen: Vec<WalletTx> = all.into_iter().filter(|tx| claims.contains(&tx.txid) && is_asked(tx)).collect();
     let sweeps = if request.verbose {
-        let all = TransactionRange::new(&lnrpc::GetTransactionsRequest::default())?;
-        Sweeps::TransactionDetails(all.of(std::mem::take(&mut chosen), network))
+        Sweeps::TransactionDetails(transactions(0, &chosen, network))
     } else {
         Sweeps::TransactionIds(TransactionIDs {
             transaction_ids: chosen.iter().map(|tx| tx.txid.to_string()).collect(),

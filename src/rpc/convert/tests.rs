@@ -332,7 +332,10 @@ fn transactions_are_paged_and_cut_by_height() {
             max_transactions,
             ..Default::default()
         };
-        let details = wallet::TransactionRange::new(&request).unwrap().of(all(), &regtest());
+        let page = wallet::transaction_page(&request).unwrap();
+        let taken = all().into_iter().filter(|tx| page.takes(tx.confirmation.map(|found| found.height)));
+        let taken: Vec<_> = taken.skip(page.skip).take(page.limit.unwrap_or(usize::MAX)).collect();
+        let details = wallet::transactions(page.skip, &taken, &regtest());
         let heights: Vec<_> = details.transactions.iter().map(|tx| tx.block_height).collect();
         (heights, details.first_index, details.last_index)
     };
@@ -342,9 +345,8 @@ fn transactions_are_paged_and_cut_by_height() {
     assert_eq!(ask(0, -1, 1, 2), (vec![30, 20], 1, 2));
     assert_eq!(ask(0, -1, 9, 0), (vec![], 0, 0));
     let request = lnrpc::GetTransactionsRequest { start_height: -2, ..Default::default() };
-    names("start_height", wallet::TransactionRange::new(&request));
-    let details =
-        wallet::TransactionRange::new(&lnrpc::GetTransactionsRequest::default()).unwrap().of(all(), &regtest());
+    names("start_height", wallet::transaction_page(&request));
+    let details = wallet::transactions(0, &all(), &regtest());
     assert!(details.transactions[0].output_details[0].is_our_address);
     assert_eq!(details.transactions[0].amount, -5);
 }

@@ -11,7 +11,7 @@ use super::{edge, features, sat, signed};
 use crate::{
     api::{
         AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerEvent, PeerInfo, SendAmount, SendCoins,
-        WalletBalance, WalletCoin, WalletTx,
+        TransactionPage, WalletBalance, WalletCoin, WalletTx,
     },
     wallet::reserve::Reserve,
 };
@@ -90,60 +90,35 @@ pub(crate) fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo
 }
 
 /// Which of the wallet's transactions GetTransactions asks for.
-pub(crate) struct TransactionRange {
-    heights: RangeInclusive<u32>,
-    unconfirmed: bool,
-    skip: usize,
-    limit: Option<usize>,
+/// LND's rules: an end of 0 or -1 is the tip with what is unconfirmed; a start above the end turns the range around.
+pub(crate) fn transaction_page(request: &lnrpc::GetTransactionsRequest) -> Result<TransactionPage, ApiError> {
+    edge::account(&request.account)?;
+    let height = |field, height: i32| {
+        u32::try_from(height).map_err(|_| edge::wrong(field, format!("{height} is no block height")))
+    };
+    let start = height("start_height", request.start_height)?;
+    let (end, unconfirmed) = match request.end_height {
+        -1 | 0 => (u32::MAX, true),
+        end => (height("end_height", end)?, false),
+    };
+    let position = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(TransactionPage {
+        heights: start.min(end)..=start.max(end),
+        unconfirmed,
+        skip: position(request.index_offset),
+        limit: (request.max_transactions != 0).then(|| position(request.max_transactions)),
+    })
 }
 
-impl TransactionRange {
-    /// LND's rules: an end of 0 or -1 is the tip with what is unconfirmed; a start above the end turns the range
-    /// around.
-    pub(crate) fn new(request: &lnrpc::GetTransactionsRequest) -> Result<Self, ApiError> {
-        edge::account(&request.account)?;
-        let height = |field, height: i32| {
-            u32::try_from(height).map_err(|_| edge::wrong(field, format!("{height} is no block height")))
-        };
-        let start = height("start_height", request.start_height)?;
-        let (end, unconfirmed) = match request.end_height {
-            -1 | 0 => (u32::MAX, true),
-            end => (height("end_height", end)?, false),
-        };
-        let position = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(Self {
-            heights: start.min(end)..=start.max(end),
-            unconfirmed,
-            skip: position(request.index_offset),
-            limit: (request.max_transactions != 0).then(|| position(request.max_transactions)),
-        })
-    }
-
-    /// Whether a transaction is asked for, whatever the page.
-    pub(crate) fn takes(&self, tx: &WalletTx) -> bool {
-        match tx.confirmation {
-            Some(confirmation) => self.heights.contains(&confirmation.height.0),
-            None => self.unconfirmed,
-        }
-    }
-
-    pub(crate) fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let transactions: Vec<_> = all
-            .iter()
-            .filter(|tx| self.takes(tx))
-            .skip(self.skip)
-            .take(limit)
-            .map(|tx| transaction(tx, network))
-            .collect();
-        let count = transactions.len();
-        let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
-        lnrpc::TransactionDetails {
-            transactions,
-            first_index: if count == 0 { 0 } else { index(self.skip) },
-            last_index: if count == 0 { 0 } else { index(self.skip.saturating_add(count - 1)) },
-        }
-    }
+/// A page whose first `skip` transactions are left out.
+pub(crate) fn transactions(skip: usize, page: &[WalletTx], network: &NetworkInfo) -> lnrpc::TransactionDetails {
+    let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
+    let (first_index, last_index) = match page.len().checked_sub(1) {
+        Some(last) => (index(skip), index(skip.saturating_add(last))),
+        None => (0, 0),
+    };
+    let transactions = page.iter().map(|tx| transaction(tx, network)).collect();
+    lnrpc::TransactionDetails { transactions, first_index, last_index }
 }
 
 #[allow(deprecated)] // `dest_addresses` is still read by clients.

@@ -56,8 +56,8 @@ fn a_taproot_coin_is_found_shown_spent_and_its_address_not_given_twice_after_a_r
     assert_ne!(taproot_script(&wallet), script);
     let unused = wallet.unused_address(AddressKind::Taproot).unwrap();
     assert_eq!(wallet.unused_address(AddressKind::Taproot).unwrap(), unused);
-    assert_eq!(wallet.transactions()[0].amount.to_sat(), 100_000);
-    assert_eq!(wallet.transactions()[0].local_outputs, [0]);
+    assert_eq!(wallet.transactions(|_| true, 0, 1)[0].amount.to_sat(), 100_000);
+    assert_eq!(wallet.transactions(|_| true, 0, 1)[0].local_outputs, [0]);
 
     let to = [(elsewhere(), Amount::from_sat(60_000))];
     let paid = wallet.pay(&to, FeeRate::BROADCAST_MIN, &Coins::default()).unwrap();

@@ -2,9 +2,12 @@ use bitcoin::{Block, FeeRate, ScriptBuf, Sequence, TxIn, absolute::LockTime, has
 use leyden_channels::{onchain::ClaimId, types::ChannelId};
 
 use super::*;
-use crate::wallet::onchain::{
-    Coins, OnchainWallet,
-    tests::{MemoryLog, next_block, open_with, payment},
+use crate::wallet::{
+    listing::WalletTransaction,
+    onchain::{
+        Coins, OnchainWallet,
+        tests::{MemoryLog, next_block, open_with, payment},
+    },
 };
 
 fn coinbase(script: ScriptBuf, height: u32) -> Transaction {
@@ -41,7 +44,7 @@ fn nothing_that_is_asked_of_a_wallet_goes_through_all_of_it() {
     let wallet = miner(1_000);
     let begun = looks(&wallet);
     assert_eq!(wallet.unspent().len(), 1_000);
-    assert_eq!(wallet.transactions().len(), 1_000);
+    assert_eq!(wallet.transactions(|_| true, 0, usize::MAX).len(), 1_000);
     assert_eq!(wallet.unspent().iter().filter(|coin| coin.immature).count(), 99);
     for claim in 0..4 {
         let coins = wallet.set_aside((ChannelId([1; 32]), ClaimId(claim)), Amount::from_sat(20_000));
@@ -53,6 +56,20 @@ fn nothing_that_is_asked_of_a_wallet_goes_through_all_of_it() {
     wallet.block_connected(&next_block(wallet.tip().1, 9, vec![paid]), 1_001).unwrap();
     wallet.balance();
     assert_eq!(looks(&wallet), begun, "begun with one look, and none since");
+}
+
+#[test]
+fn a_page_of_transactions_is_the_newest_after_those_that_are_left_out() {
+    let wallet = miner(20);
+    let heights = |page: Vec<WalletTransaction>| -> Vec<Option<u32>> {
+        page.iter().map(|one| one.block.map(|(height, _)| height)).collect()
+    };
+    let all = heights(wallet.transactions(|_| true, 0, usize::MAX));
+    assert_eq!((all.len(), all.first()), (20, Some(&Some(20))));
+    assert!(all.is_sorted_by(|a, b| a > b));
+    assert_eq!(heights(wallet.transactions(|_| true, 5, 3)), all[5..8]);
+    assert_eq!(heights(wallet.transactions(|height| height <= Some(10), 1, 2)), [Some(9), Some(8)]);
+    assert!(wallet.transactions(|_| true, 20, 1).is_empty());
 }
 
 #[test]
