@@ -15,7 +15,7 @@ use leyden_channels::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
 
-use super::LightningNode;
+use super::{LightningNode, internal};
 use crate::{
     api::{
         AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState,
@@ -56,8 +56,9 @@ impl Invoices for LightningNode {
         // The listener first, then the backlog: what happens in between comes twice rather than never.
         let news = services.events.invoices();
         let missed = self.read(move |services| backlog(services, add_index, settle_index)).await?;
+        let missed = in_pieces(Arc::clone(&services), missed);
         let live = futures_unfold(news, move |invoice: Arc<incoming::Invoice>| to_api(&services, &invoice));
-        Ok(Box::pin(tokio_stream::iter(missed).map(Ok).chain(live)))
+        Ok(Box::pin(missed.chain(live)))
     }
 
     async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
@@ -181,26 +182,47 @@ fn list(services: &Services, page: &PageRequest) -> Result<Page<Invoice>, ApiErr
     Ok(Page { items, total: last })
 }
 
-/// What was added and settled after these numbers.
-fn backlog(services: &Services, added: Option<u64>, settled: Option<u64>) -> Result<Vec<Invoice>, ApiError> {
-    if added.is_none() && settled.is_none() {
-        return Ok(Vec::new());
-    }
+/// The numbers of what was added after one, in that order, and then of what was settled after the other, in the order in which it
+/// was: a client goes on after the last number that it has heard. What was both comes twice, as with LND.
+fn backlog(services: &Services, added: Option<u64>, settled: Option<u64>) -> Result<Vec<u64>, ApiError> {
     let last = services.invoices().next_index() - 1;
+    let mut missed: Vec<u64> = added.map(|after| after.saturating_add(1)..=last).into_iter().flatten().collect();
+    let Some(after) = settled else { return Ok(missed) };
     // An invoice that was settled late may be an old one.
-    let first = if settled.is_some() { 1 } else { added.unwrap_or_default().saturating_add(1) };
-    let mut missed = Vec::new();
-    for index in first..=last {
-        let Some(invoice) = services.invoice_at(index)? else { continue };
-        let is_settled = match &invoice.state {
-            Stored::Settled(paid) => paid.is_whole() && settled.is_some_and(|after| paid.index > after),
-            Stored::Open | Stored::Accepted(_) | Stored::Canceled => false,
-        };
-        if is_settled || added.is_some_and(|after| invoice.index > after) {
-            missed.push(to_api(services, &invoice));
+    let mut settled = Vec::new();
+    for index in 1..=last {
+        match services.invoice_at(index)?.map(|invoice| invoice.state) {
+            Some(Stored::Settled(paid)) if paid.is_whole() && paid.index > after => settled.push((paid.index, index)),
+            Some(Stored::Settled(_) | Stored::Open | Stored::Accepted(_) | Stored::Canceled) | None => {}
         }
     }
+    settled.sort_unstable();
+    missed.extend(settled.into_iter().map(|(_, index)| index));
     Ok(missed)
+}
+
+/// Invoices that are read at once, however many a subscriber has missed.
+const PIECE: usize = 100;
+
+/// The invoices of these numbers, read as they are wanted.
+fn in_pieces(
+    services: Arc<Services>,
+    numbers: Vec<u64>,
+) -> impl tokio_stream::Stream<Item = Result<Invoice, ApiError>> + Send {
+    let pieces: Vec<Vec<u64>> = numbers.chunks(PIECE).map(<[u64]>::to_vec).collect();
+    let read = move |piece: Vec<u64>| {
+        let services = Arc::clone(&services);
+        async move {
+            let read = tokio::task::spawn_blocking(move || {
+                let read = |index| services.invoice_at(index).map(|found| found.map(|one| to_api(&services, &one)));
+                // One that was deleted meanwhile is left out.
+                let found = piece.into_iter().filter_map(|index| read(index).transpose());
+                found.map(|one| one.map_err(ApiError::from)).collect::<Vec<_>>()
+            });
+            read.await.unwrap_or_else(|error| vec![Err(internal(error))])
+        }
+    };
+    futures_util::StreamExt::flat_map(tokio_stream::iter(pieces).then(read), tokio_stream::iter)
 }
 
 /// The most private channels that an invoice names: each makes it some fifty letters longer.

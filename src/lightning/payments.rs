@@ -87,14 +87,14 @@ impl Payments for LightningNode {
         if let Some(record) = &record
             && record.state == Stored::Pending
         {
-            let now = tokio_stream::once(Ok(to_api(record)));
-            return Ok(Box::pin(now.chain(updates(receiver))));
+            let now = tokio_stream::once(Ok(to_api(services, record)));
+            return Ok(Box::pin(now.chain(updates(services, receiver))));
         }
         // Nothing more is to come.
         drop(receiver);
         services.events.forget_listeners(&hash);
         let record = record.ok_or_else(|| no_payment(&hash))?;
-        Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
+        Ok(Box::pin(tokio_stream::once(Ok(to_api(services, &record)))))
     }
 
     async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
@@ -102,11 +102,12 @@ impl Payments for LightningNode {
     }
 
     async fn track_payments(&self) -> Result<Updates<Payment>, ApiError> {
-        let services = self.services();
+        let services = Arc::clone(self.services());
         // Listening first: a change between that and the look comes twice rather than never.
         let news = services.events.payments();
-        let now: Vec<_> = services.payments().under_way().map(|payment| Ok(to_api(payment))).collect();
-        Ok(Box::pin(tokio_stream::iter(now).chain(futures_unfold(news, |payment| to_api(&payment)))))
+        let under_way: Vec<outgoing::Payment> = services.payments().under_way().cloned().collect();
+        let now: Vec<_> = under_way.iter().map(|payment| Ok(to_api(&services, payment))).collect();
+        Ok(Box::pin(tokio_stream::iter(now).chain(futures_unfold(news, move |payment| to_api(&services, &payment)))))
     }
 
     async fn forget_payments(&self, which: ForgetPayments) -> Result<u64, ApiError> {
@@ -230,7 +231,7 @@ fn list(services: &Services, request: &PageRequest, include_incomplete: bool) ->
         let wanted = (include_incomplete || matches!(payment.state, Stored::Succeeded { .. }))
             && request.created_from.is_none_or(|from| created >= from)
             && request.created_until.is_none_or(|until| created <= until);
-        Ok(wanted.then(|| to_api(&payment)))
+        Ok(wanted.then(|| to_api(services, &payment)))
     })?;
     Ok(Page { items, total: last })
 }
@@ -265,13 +266,15 @@ pub(super) fn page<T>(
 fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
     let (sender, receiver) = mpsc::unbounded_channel();
     services.events.follow_payment(hash, sender);
-    Box::pin(updates(receiver))
+    Box::pin(updates(services, receiver))
 }
 
 fn updates(
+    services: &Arc<Services>,
     receiver: mpsc::UnboundedReceiver<Arc<outgoing::Payment>>,
-) -> impl tokio_stream::Stream<Item = Result<Payment, ApiError>> + Send {
-    UnboundedReceiverStream::new(receiver).map(|payment| Ok(to_api(&payment)))
+) -> impl tokio_stream::Stream<Item = Result<Payment, ApiError>> + Send + use<> {
+    let services = Arc::clone(services);
+    UnboundedReceiverStream::new(receiver).map(move |payment| Ok(to_api(&services, &payment)))
 }
 
 pub(super) fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
@@ -374,7 +377,20 @@ fn system_time(time: UnixTime) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(time.0)).unwrap_or(UNIX_EPOCH)
 }
 
-fn to_api(payment: &outgoing::Payment) -> Payment {
+/// With the capacities of the channels that the graph knows now.
+fn to_api(services: &Services, payment: &outgoing::Payment) -> Payment {
+    let mut told = without_capacities(payment);
+    if !told.attempts.is_empty() {
+        let intake = services.gossip.intake();
+        for hop in told.attempts.iter_mut().flat_map(|attempt| &mut attempt.route) {
+            let channel = intake.graph().channel_by_id(hop.short_channel_id);
+            hop.capacity = channel.map_or(bitcoin::Amount::ZERO, |channel| channel.capacity);
+        }
+    }
+    told
+}
+
+fn without_capacities(payment: &outgoing::Payment) -> Payment {
     let (state, at) = match &payment.state {
         Stored::Pending if payment.attempts.is_empty() => (PaymentState::Initiated, payment.created),
         Stored::Pending => (PaymentState::InFlight, payment.created),
