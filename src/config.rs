@@ -296,6 +296,10 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub accept_keysend: bool,
+    /// Keep how each HTLC that a peer offers has ended, for lnrpc.Lightning/LookupHtlcResolution: of each channel the last 100,000
+    #[arg(long)]
+    #[serde(default)]
+    pub store_final_htlc_resolutions: bool,
     /// Let forwards wait while no program is there that decides about them (routerrpc.Router/HtlcInterceptor)
     #[arg(long, alias = "requireinterceptor")]
     #[serde(default)]
@@ -409,6 +413,8 @@ pub struct Config {
     pub assume_valid: Option<BlockHash>,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
+    /// Keep how each HTLC that a peer offers has ended.
+    pub keeps_final_htlcs: bool,
     /// Forwards wait while no program is there that decides about them.
     pub require_interceptor: bool,
     /// Seconds by which the clock is shown wrong.
@@ -575,6 +581,7 @@ impl Config {
                 None => prune(flags.prune.or(file.prune))?,
             },
             accept_keysend: flags.accept_keysend || file.accept_keysend,
+            keeps_final_htlcs: flags.store_final_htlc_resolutions || file.store_final_htlc_resolutions,
             require_interceptor: flags.require_interceptor || file.require_interceptor,
             clock_shift,
             swap_with: flags.swap_with.or(file.swap_with),

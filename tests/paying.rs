@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{DEEP, MATURE, Pair, chain, network::mine, open_request};
+use harness::{DEEP, MATURE, Pair, chain, network::mine, open_request, refused};
 use leyden_channels::types::PaymentPreimage;
 use leyden_client::{
     cluster::{DaemonProcess, wait_until},
@@ -12,8 +12,11 @@ use leyden_client::{
 };
 use leyden_proto::{
     invoicesrpc::AddHoldInvoiceRequest,
-    lnrpc::{Channel, Invoice, OpenChannelRequest, PayReqString, Payment, payment::PaymentStatus},
-    routerrpc::{SendPaymentRequest, TrackPaymentRequest},
+    lnrpc::{
+        Channel, GetInfoRequest, Invoice, InvoiceSubscription, LookupHtlcResolutionRequest, OpenChannelRequest,
+        PayReqString, Payment, payment::PaymentStatus,
+    },
+    routerrpc::{SendPaymentRequest, SubscribeHtlcEventsRequest, TrackPaymentRequest, htlc_event::Event},
 };
 use tonic::{Code, Status};
 
@@ -206,4 +209,91 @@ async fn a_small_payment_to_a_peer_that_has_vanished_ends() {
     // It may be tried again; there is no channel now.
     let again = pay(&pair.alice, to(added.payment_request)).await.unwrap();
     assert_eq!(again.status(), PaymentStatus::Failed, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_htlcs_ended_is_kept_where_that_is_set_and_missed_invoices_come_in_the_order_of_their_settlement() {
+    let _ = env!("CARGO_BIN_EXE_leydend");
+    let mut pair = Pair::with_channel(1_000_000, 0).await;
+    let lookup = |node: &DaemonProcess, chan_id, htlc_index| {
+        let mut lightning = node.client().unwrap().lightning();
+        async move {
+            let request = LookupHtlcResolutionRequest { chan_id, htlc_index };
+            lightning.lookup_htlc_resolution(request).await.map(tonic::Response::into_inner)
+        }
+    };
+    let id = pair.bob.only_channel().await.unwrap().chan_id;
+    refused(
+        lookup(&pair.bob, id, 0).await,
+        Code::Unavailable,
+        "cannot lookup with flag --store-final-htlc-resolutions=false",
+    );
+    pair.bob.terminate();
+    std::fs::write(pair.bob.data_dir().join("leyden.toml"), "store-final-htlc-resolutions = true\n").unwrap();
+    pair.bob.start().await.unwrap();
+    pair.wait_for_channels(1).await;
+    let bob = pair.bob.client().unwrap();
+    let info = bob.lightning().get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    assert!(info.store_final_htlc_resolutions);
+    refused(lookup(&pair.bob, id, 0).await, Code::NotFound, "htlc unknown");
+
+    let mut events = bob.router().subscribe_htlc_events(SubscribeHtlcEventsRequest {}).await.unwrap().into_inner();
+    let mut requests = Vec::new();
+    for _ in 0..3 {
+        requests.push(invoice(&pair.bob, Invoice { value: 1_000, ..Invoice::default() }).await);
+    }
+    for at in [0, 2, 1] {
+        let paid = pay(&pair.alice, to(requests[at].clone())).await.unwrap();
+        assert_eq!(paid.status(), PaymentStatus::Succeeded, "{paid:?}");
+    }
+    // One that Bob does not know any more.
+    let unknown = PayReqString { pay_req: requests[0].clone() };
+    let known = bob.lightning().decode_pay_req(unknown).await.unwrap().into_inner();
+    let wrong = SendPaymentRequest {
+        dest: hex::decode(&known.destination).unwrap(),
+        payment_hash: vec![9; 32],
+        payment_addr: known.payment_addr,
+        amt: 1_000,
+        ..SendPaymentRequest::default()
+    };
+    assert_eq!(pay(&pair.alice, wrong).await.unwrap().status(), PaymentStatus::Failed);
+    wait_until("the last HTLC to be gone for good", || async { Ok(lookup(&pair.bob, id, 3).await.is_ok()) })
+        .await
+        .unwrap();
+    for (index, settled) in [(0, true), (1, true), (2, true), (3, false)] {
+        let end = lookup(&pair.bob, id, index).await.unwrap();
+        assert_eq!((end.settled, end.offchain), (settled, true), "{index}");
+    }
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        let event = events.message().await.unwrap().expect("events go on");
+        if let Some(Event::FinalHtlcEvent(end)) = &event.event {
+            assert_eq!((event.incoming_channel_id, event.event_type), (id, 0));
+            told.push((event.incoming_htlc_id, end.settled, end.offchain));
+        }
+    }
+    assert_eq!(told, [(0, true, true), (1, true, true), (2, true, true), (3, false, true)]);
+
+    // Whoever has heard of the first that was settled.
+    let missed = InvoiceSubscription { settle_index: 1, ..InvoiceSubscription::default() };
+    let mut missed = bob.lightning().subscribe_invoices(missed).await.unwrap().into_inner();
+    for (add_index, settle_index) in [(3, 2), (2, 3)] {
+        let invoice = missed.message().await.unwrap().expect("an invoice");
+        assert_eq!((invoice.add_index, invoice.settle_index), (add_index, settle_index));
+    }
+    // What was added comes first, as it is now.
+    let missed = InvoiceSubscription { add_index: 1, settle_index: 1 };
+    let mut missed = bob.lightning().subscribe_invoices(missed).await.unwrap().into_inner();
+    for add_index in [2, 3, 3, 2] {
+        assert_eq!(missed.message().await.unwrap().expect("an invoice").add_index, add_index);
+    }
+    // It is there after the channel and a restart, under the name that the channel had.
+    pair.mine(1).await;
+    let point = pair.bob.only_channel().await.unwrap().channel_point;
+    pair.bob.close_channel(&point, false).await.unwrap();
+    pair.mine(DEEP).await;
+    wait_until("the channel to be closed", || async { Ok(pair.bob.closed_channels().await?.len() == 1) })
+        .await
+        .unwrap();
+    assert!(lookup(&pair.bob, id, 2).await.unwrap().settled);
 }

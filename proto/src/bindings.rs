@@ -90,6 +90,7 @@ pub const BINDINGS: &[Binding] = &[
     ),
     on(Post, "/v1/chanpolicy", "lnrpc.Lightning/UpdateChannelPolicy"),
     on(Get, "/v1/aliases/list", "lnrpc.Lightning/ListAliases"),
+    on(Get, "/v1/htlc-resolution/{chan_id}/{htlc_index}", "lnrpc.Lightning/LookupHtlcResolution"),
     on(Post, "/v1/custommessage", "lnrpc.Lightning/SendCustomMessage"),
     on(Get, "/v1/custommessage/subscribe", "lnrpc.Lightning/SubscribeCustomMessages"),
     on(Post, "/v1/debuglevel", "lnrpc.Lightning/DebugLevel"),

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use bitcoin::OutPoint;
-use leyden_channels::types::{CltvExpiry, HtlcId, Msat, PaymentPreimage, ShortChannelId, UnixTime};
+use leyden_channels::{
+    channel::FinalHtlc,
+    types::{CltvExpiry, HtlcId, Msat, PaymentPreimage, ShortChannelId, UnixTime},
+};
 
 use super::{ApiError, Updates};
 
@@ -14,11 +17,13 @@ pub(crate) trait Forwarding: Send + Sync {
     async fn update_policy(&self, change: PolicyChange) -> Result<Vec<PolicyRefused>, ApiError>;
     /// The oldest first.
     async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError>;
-    /// Everything that happens to HTLCs here from now on. A listener that falls too far behind gets an error.
     /// Tells the network not to send payments over a channel, or to send them again; it holds until the next start.
     /// `NotFound` if there is no such channel, `FailedPrecondition` if it shall be used and its peer is away.
     async fn set_channel_status(&self, funding: OutPoint, status: ChannelStatus) -> Result<(), ApiError>;
+    /// Everything that happens to HTLCs here from now on. A listener that falls too far behind gets an error.
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError>;
+    /// How an HTLC of a peer's has ended. `Unavailable` if that is not kept, `NotFound` if it has not ended, or too long ago.
+    async fn final_htlc(&self, channel: ShortChannelId, id: HtlcId) -> Result<FinalHtlc, ApiError>;
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +150,8 @@ pub(crate) enum HtlcNews {
         amounts: HtlcAmounts,
         code: Option<u16>,
     },
+    /// Of a peer's: nothing can change it any more.
+    Ended(FinalHtlc),
 }
 
 /// What comes in and what goes out; zero on a side that there is not.

@@ -120,6 +120,8 @@ pub(crate) struct NodeInfo {
     pub wallet_synced: bool,
     /// Gossip has been exchanged with a peer.
     pub synced_to_graph: bool,
+    /// How HTLCs have ended is stored.
+    pub keeps_final_htlcs: bool,
     /// Where this node can be reached, as host:port.
     pub addresses: Vec<String>,
     pub features: Features,

@@ -81,6 +81,7 @@ fn settings(config: &Config) -> BTreeMap<String, String> {
     set("light", config.light.to_string());
     set("block-filters", config.block_filters.to_string());
     set("accept-keysend", config.accept_keysend.to_string());
+    set("store-final-htlc-resolutions", config.keeps_final_htlcs.to_string());
     set("require-interceptor", config.require_interceptor.to_string());
     set("tower", config.tower.is_some().to_string());
     set("log", config.log.clone());

@@ -308,6 +308,7 @@ impl LeydenDaemon {
         let policy = ChannelPolicy {
             to_self_delay: self.config.to_self_delay,
             minimum_depth: self.config.min_depth,
+            keeps_final_htlcs: self.config.keeps_final_htlcs,
             ..ChannelPolicy::default()
         };
         let policy = match self.config.max_dust_exposure {

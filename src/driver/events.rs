@@ -9,13 +9,13 @@ use std::{
 
 use bitcoin::OutPoint;
 use leyden_channels::{
-    channel::Summary,
+    channel::{FinalHtlc, Summary},
     payment::{
         incoming::Invoice,
         outgoing::{Payment, PaymentState},
     },
     switch::HtlcEvent,
-    types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentHash, PaymentPreimage, UnixTime},
+    types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId, UnixTime},
 };
 use secp256k1::PublicKey;
 use tokio::sync::{broadcast, mpsc};
@@ -79,6 +79,11 @@ pub(crate) enum OwnHtlcNews {
         preimage: PaymentPreimage,
     },
     Rejected,
+    /// Of the peer's: nothing can change it any more. The channel's name is told here, which may be over when others hear of it.
+    Ended {
+        name: ShortChannelId,
+        end: FinalHtlc,
+    },
 }
 
 /// A message of a type that is for anybody's own use, which the node only carries: from a peer, or to it.
@@ -182,6 +187,11 @@ impl Events {
     /// What happens to an HTLC that passes through this node.
     pub(crate) fn forward(&self, event: HtlcEvent) {
         let _ = self.htlcs.send(HtlcActivity::Forward(event));
+    }
+
+    /// Whether anybody listens to what happens to HTLCs.
+    pub(crate) fn hears_htlcs(&self) -> bool {
+        self.htlcs.receiver_count() > 0
     }
 
     /// What happens to an HTLC that begins or ends here.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 use async_trait::async_trait;
 use bitcoin::OutPoint;
 use leyden_channels::{
-    channel::{Key, StateName},
+    channel::{EstablishedSummary, FINAL_HTLCS_KEPT, FinalHtlc, Key, StateName},
     switch::{self, ForwardPolicy, ForwardRecord, HtlcEventKind, Leg, Outgoing},
     types::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, ShortChannelId},
     wire::alias_text,
@@ -23,7 +23,7 @@ use crate::{
         gossip::GossipEvent,
         services::Services,
     },
-    store::StoreError,
+    store::{ClosedChannel, StoreError},
 };
 
 const DAY: u64 = 24 * 3600;
@@ -101,6 +101,23 @@ impl Forwarding for LightningNode {
         Ok(())
     }
 
+    async fn final_htlc(&self, channel: ShortChannelId, id: HtlcId) -> Result<FinalHtlc, ApiError> {
+        if !self.services().policy.keeps_final_htlcs {
+            return Err(ApiError::unavailable("cannot lookup with flag --store-final-htlc-resolutions=false"));
+        }
+        let named = |known: &EstablishedSummary| [known.short_channel_id, known.local_alias].contains(&Some(channel));
+        let states = self.peer_states().await;
+        let open = states.iter().flat_map(|state| &state.channels);
+        let open = open.filter(|one| one.established.as_ref().is_some_and(named)).map(|one| one.channel_id).next();
+        let end = self.read(move |services| final_htlc(services, channel, open, id)).await?;
+        end.ok_or_else(|| {
+            let kept = "so much is kept of each channel's HTLCs since leydend runs with --store-final-htlc-resolutions";
+            ApiError::not_found(format!(
+                "htlc unknown: it has not ended, or is not among the last {FINAL_HTLCS_KEPT}; {kept}"
+            ))
+        })
+    }
+
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {
         let services = Arc::clone(self.services());
         let news = services.events.htlcs();
@@ -132,6 +149,29 @@ impl LightningNode {
             Err(error) => Ok(Some((PolicyRefusal::Invalid, error.to_string()))),
         }
     }
+}
+
+/// The end of an HTLC of a channel that is open under this name, or was under it when it ended.
+fn final_htlc(
+    services: &Services,
+    name: ShortChannelId,
+    open: Option<ChannelId>,
+    id: HtlcId,
+) -> Result<Option<FinalHtlc>, ApiError> {
+    let was_named = |closed: &ClosedChannel| closed.short_channel_id == Some(name);
+    let channel = match open {
+        Some(channel) => Some(channel),
+        None => services
+            .store
+            .closed_channels()?
+            .iter()
+            .find(|one| was_named(one))
+            .map(|one| ChannelId::from_funding(one.funding)),
+    };
+    let Some(channel) = channel else { return Ok(None) };
+    let Some(bytes) = services.store.core_record(&Key::FinalHtlc { channel, id }.encode())? else { return Ok(None) };
+    let end = FinalHtlc::decode(&bytes).ok_or_else(|| services.store.damaged("the end of an HTLC"))?;
+    Ok(Some(end))
 }
 
 /// What the last day, week and month have brought.
@@ -292,7 +332,14 @@ fn forward_event(services: &Services, event: &switch::HtlcEvent) -> HtlcEvent {
 }
 
 fn own_event(services: &Services, event: &OwnHtlc) -> HtlcEvent {
-    let htlc = name(services, event.channel, event.id);
+    let htlc = match event.news {
+        OwnHtlcNews::Ended { name, .. } => HtlcName { short_channel_id: name, id: event.id.unwrap_or_default() },
+        OwnHtlcNews::Offered { .. }
+        | OwnHtlcNews::Paid { .. }
+        | OwnHtlcNews::Failed
+        | OwnHtlcNews::Taken { .. }
+        | OwnHtlcNews::Rejected => name(services, event.channel, event.id),
+    };
     let sent = |what| HtlcEvent { at: event.at, role: HtlcRole::Send, incoming: None, outgoing: Some(htlc), what };
     let received =
         |what| HtlcEvent { at: event.at, role: HtlcRole::Receive, incoming: Some(htlc), outgoing: None, what };
@@ -303,6 +350,7 @@ fn own_event(services: &Services, event: &OwnHtlc) -> HtlcEvent {
         OwnHtlcNews::Paid { preimage } => sent(HtlcNews::Settled { preimage: *preimage }),
         OwnHtlcNews::Failed => sent(HtlcNews::FailedFurtherOn),
         OwnHtlcNews::Taken { preimage } => received(HtlcNews::Settled { preimage: *preimage }),
+        OwnHtlcNews::Ended { end, .. } => received(HtlcNews::Ended(*end)),
         OwnHtlcNews::Rejected => received(HtlcNews::FailedHere { amounts: NONE, code: None }),
     }
 }

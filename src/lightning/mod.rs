@@ -280,6 +280,7 @@ impl Lightning for LightningNode {
                 && services.node.check_tip().is_ok(),
             wallet_synced: synced,
             synced_to_graph: services.gossip.has_caught_up(),
+            keeps_final_htlcs: services.policy.keeps_final_htlcs,
             addresses: match announced.addresses.as_slice() {
                 [] => vec![self.listen().to_string()],
                 addresses => addresses.iter().map(graph::address).collect(),

@@ -258,7 +258,7 @@ fn lightning(method: &str) -> Access {
         "SubscribeTransactions" | "EstimateFee" => ONCHAIN_READ,
         "SendCoins" | "SendMany" => ONCHAIN_WRITE,
         "SendCustomMessage" => OFFCHAIN_WRITE,
-        "SubscribeCustomMessages" | "ListAliases" => OFFCHAIN_READ,
+        "SubscribeCustomMessages" | "ListAliases" | "LookupHtlcResolution" => OFFCHAIN_READ,
         "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
         "ListPeers" | "SubscribePeerEvents" => PEERS_READ,
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" | "AbandonChannel" => CHANNELS_WRITE,

@@ -251,6 +251,7 @@ impl Lightning for Fake {
             synced_to_chain: true,
             wallet_synced: true,
             synced_to_graph: false,
+            keeps_final_htlcs: true,
             addresses: vec!["127.0.0.1:9735".to_owned()],
             features: Features::init(),
         })

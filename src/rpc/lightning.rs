@@ -465,6 +465,16 @@ impl Lightning for LightningService {
         reply(lnrpc::ListAliasesResponse { alias_maps: channels.iter().filter_map(channels::alias_map).collect() })
     }
 
+    async fn lookup_htlc_resolution(
+        &self,
+        request: Request<lnrpc::LookupHtlcResolutionRequest>,
+    ) -> Reply<lnrpc::LookupHtlcResolutionResponse> {
+        let lightning = self.context.lightning()?;
+        let (channel, id) = forwarding::htlc_name(&request.into_inner());
+        let end = lightning.final_htlc(channel, id).await?;
+        reply(lnrpc::LookupHtlcResolutionResponse { settled: end.settled, offchain: !end.on_chain })
+    }
+
     async fn subscribe_invoices(
         &self,
         request: Request<lnrpc::InvoiceSubscription>,

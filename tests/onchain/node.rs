@@ -292,7 +292,8 @@ impl Node {
                 self.unseen = true;
             }
             Effect::Forget => self.forgotten = true,
-            Effect::Closing { .. }
+            Effect::Final { .. }
+            | Effect::Closing { .. }
             | Effect::Disconnect
             | Effect::ReleaseFunding { .. }
             | Effect::Fulfilled { .. }

@@ -11,6 +11,7 @@ use crate::wire::{Message, OnionRoutingPacket};
 use super::commitment::limits::CannotAdd;
 use super::error::{CloseRefused, ProtocolViolation};
 use super::event::Origin;
+use super::final_htlc::FinalHtlc;
 use super::funding::{FundingInput, FundingState};
 use super::state::{SpendKind, StateName};
 
@@ -50,6 +51,8 @@ pub enum Effect {
     Failed { origin: Origin, htlc: HtlcId, payment_hash: PaymentHash, failure: HtlcFailure },
     /// An outgoing HTLC was not, or will not be, offered; nothing is at stake.
     Refused { origin: Origin, cause: CannotAdd },
+    /// An HTLC of the peer's has ended for good. For people and dashboards: not repeated after a restart.
+    Final { htlc: HtlcId, end: FinalHtlc },
     /// A wish to close was refused.
     CloseRefused(CloseRefused),
     /// A wish to change the fee rate was refused.

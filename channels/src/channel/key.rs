@@ -69,6 +69,11 @@ pub enum Key {
     },
     /// By its number.
     Forward(u64),
+    /// How an HTLC of the peer's has ended, for people: kept when the channel is over.
+    FinalHtlc {
+        channel: ChannelId,
+        id: HtlcId,
+    },
     TowerBackup {
         channel: ChannelId,
         number: CommitmentNumber,
@@ -88,6 +93,8 @@ const FORWARD_POLICY: u8 = 0x10;
 const SEEN_ONION: u8 = 0x11;
 const FORWARD: u8 = 0x12;
 const TOWER_BACKUP: u8 = 0x13;
+// 0x14 is the towers' client's.
+const FINAL_HTLC: u8 = 0x15;
 
 const TERMS: u8 = 0;
 const STATE: u8 = 1;
@@ -135,6 +142,7 @@ impl Key {
                 put(SEEN_ONION, &expiry.0.to_be_bytes(), &fingerprint.to_be_bytes());
             }
             Self::Forward(number) => put(FORWARD, &number.to_be_bytes(), &[]),
+            Self::FinalHtlc { channel, id } => put(FINAL_HTLC, &channel.0, &id.0.to_be_bytes()),
             Self::TowerBackup { channel, number } => put(TOWER_BACKUP, &channel.0, &number.0.to_be_bytes()),
         }
         out
@@ -191,6 +199,10 @@ impl Key {
                 Some(Self::SeenOnion { expiry: CltvExpiry(u32::from_be_bytes(*expiry)), fingerprint: number(rest)? })
             }
             FORWARD => number(rest).map(Self::Forward),
+            FINAL_HTLC => {
+                let (channel, rest) = of_channel(rest)?;
+                Some(Self::FinalHtlc { channel, id: HtlcId(number(rest)?) })
+            }
             TOWER_BACKUP => {
                 let (channel, rest) = of_channel(rest)?;
                 Some(Self::TowerBackup { channel, number: CommitmentNumber(number(rest)?) })
@@ -295,6 +307,7 @@ impl Key {
             | Self::Htlc { channel, .. }
             | Self::RetiredHtlc { channel, .. }
             | Self::Settlement { channel, .. }
+            | Self::FinalHtlc { channel, .. }
             | Self::Closing(channel)
             | Self::Resolution(channel)
             | Self::TowerBackup { channel, .. }
@@ -348,6 +361,7 @@ mod tests {
             Key::Htlc { channel, offered_by: Side::Remote, id },
             Key::RetiredHtlc { channel, offered_by: Side::Remote, id },
             Key::Settlement { channel, id },
+            Key::FinalHtlc { channel, id },
             Key::Closing(channel),
             Key::Resolution(channel),
             Key::TowerBackup { channel, number: CommitmentNumber(258) },

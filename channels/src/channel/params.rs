@@ -62,6 +62,8 @@ pub struct ChannelPolicy {
     pub max_dust_exposure: Msat,
     /// `max_dust_exposure` in parts per million of the capacity: the larger of both counts.
     pub max_dust_exposure_ppm: u32,
+    /// How each HTLC of the peer's has ended is stored.
+    pub keeps_final_htlcs: bool,
 }
 
 impl Default for ChannelPolicy {
@@ -85,6 +87,7 @@ impl Default for ChannelPolicy {
             max_minimum_depth: 144,
             max_dust_exposure: Msat(50_000_000),
             max_dust_exposure_ppm: 500,
+            keeps_final_htlcs: false,
         }
     }
 }

@@ -91,9 +91,25 @@ impl Resolution {
         self.shown_incoming().filter(|(id, _)| self.facts.taken_back.contains(id))
     }
 
-    /// The HTLCs offered to us in the commitment that closed the channel whose preimages we know. One that is not in it
-    /// any more was settled before.
+    /// The HTLCs offered to us in the commitment that closed the channel, and whether each has brought us its amount, by what has
+    /// spent its output. To be asked when nothing is open any more.
+    pub(crate) fn incoming_ends(&self) -> Vec<(HtlcId, bool)> {
+        let is_ours = |id: HtlcId| {
+            let mut outputs = self.outputs.values();
+            outputs.any(|output| output.role.incoming() == Some(id) && output.spend.is_some_and(|spend| spend.ours))
+        };
+        self.incoming_of_close().map(|htlc| (htlc.id, is_ours(htlc.id))).collect()
+    }
+
+    /// Those of them whose preimages we know. One that is not in that commitment any more was settled before.
     fn shown_incoming(&self) -> impl Iterator<Item = (HtlcId, PaymentHash)> {
+        let shown =
+            |hash: &PaymentHash| self.channel.preimages.contains_key(hash) || self.facts.preimages.contains_key(hash);
+        let incoming = self.incoming_of_close().filter(move |htlc| shown(&htlc.payment_hash));
+        incoming.map(|htlc| (htlc.id, htlc.payment_hash))
+    }
+
+    fn incoming_of_close(&self) -> impl Iterator<Item = &CommitmentHtlc> {
         let (owner, htlcs): (Side, &[CommitmentHtlc]) = match self.closer() {
             Some(Closer::Local(_)) => {
                 (Side::Local, self.channel.local_state.as_ref().map(|state| state.htlcs.as_slice()).unwrap_or_default())
@@ -109,10 +125,7 @@ impl Resolution {
             )
             | None => (Side::Local, &[]),
         };
-        let shown =
-            |hash: &PaymentHash| self.channel.preimages.contains_key(hash) || self.facts.preimages.contains_key(hash);
-        let incoming = htlcs.iter().filter(move |htlc| !is_outgoing(owner, htlc) && shown(&htlc.payment_hash));
-        incoming.map(|htlc| (htlc.id, htlc.payment_hash))
+        htlcs.iter().filter(move |htlc| !is_outgoing(owner, htlc))
     }
 
     fn htlc_state(&self, id: HtlcId, ctx: &Ctx<'_>) -> OutgoingHtlcState<'_> {

@@ -10,14 +10,14 @@ use leyden_channels::{
     },
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
-    types::{ChannelId, FeeratePerKw, HtlcId, PaymentPreimage, Side},
+    types::{ChannelId, FeeratePerKw, HtlcId, PaymentPreimage, ShortChannelId, Side},
 };
 use tracing::{debug, error, info, warn};
 
 use super::{CloseProgress, FundingSource, NO_MORE_LINES, OpenChoices, OpenProgress, Peer};
 use crate::driver::{
     committer::{ConnectionId, NodeEffect},
-    events::{ChannelNews, OwnHtlcNews},
+    events::{ChannelNews, OwnHtlc, OwnHtlcNews},
     fee_bump::{Child, FeeBump, FeeBumpError},
     gossip::{GossipEvent, OwnChannelState},
     towers::TowerChannel,
@@ -114,6 +114,15 @@ impl Peer {
             Effect::FeeRefused { feerate } => {
                 warn!(channel = %self.point(&id), feerate = feerate.0, "the fee rate was not changed");
             }
+            Effect::Final { htlc, end } if self.services.events.hears_htlcs() => {
+                let known = self.slots.get(&id).and_then(|slot| slot.channel.summary()?.established);
+                let name = known.and_then(|known| known.short_channel_id.or(known.local_alias));
+                let news = OwnHtlcNews::Ended { name: name.unwrap_or(ShortChannelId(0)), end };
+                // What it rests on is durable already.
+                let at = self.services.now();
+                self.services.events.own_htlc(OwnHtlc { at, channel: id, id: Some(htlc), news });
+            }
+            Effect::Final { .. } => {}
             Effect::Notice(notice) => {
                 if matches!(notice, Notice::Established { .. } | Notice::Confirmed { .. }) {
                     self.note_backing(id);

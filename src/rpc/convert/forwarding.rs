@@ -1,7 +1,7 @@
 //! Forwarding: terms, history, events.
 
 use bitcoin::OutPoint;
-use leyden_channels::types::{Msat, ShortChannelId};
+use leyden_channels::types::{HtlcId, Msat, ShortChannelId};
 use leyden_proto::{
     lnrpc,
     routerrpc::{self, htlc_event::Event, htlc_event::EventType},
@@ -138,7 +138,10 @@ pub(crate) fn subscribed() -> routerrpc::HtlcEvent {
 }
 
 pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
+    // LND does not say of an end whose HTLC it was.
+    let is_end = matches!(event.what, HtlcNews::Ended(_));
     let event_type = match event.role {
+        HtlcRole::Send | HtlcRole::Receive | HtlcRole::Forward if is_end => EventType::Unknown,
         HtlcRole::Send => EventType::Send,
         HtlcRole::Receive => EventType::Receive,
         HtlcRole::Forward => EventType::Forward,
@@ -147,6 +150,9 @@ pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
         HtlcNews::Forwarded(amounts) => Event::ForwardEvent(routerrpc::ForwardEvent { info: Some(htlc_info(amounts)) }),
         HtlcNews::FailedFurtherOn => Event::ForwardFailEvent(routerrpc::ForwardFailEvent {}),
         HtlcNews::Settled { preimage } => Event::SettleEvent(routerrpc::SettleEvent { preimage: preimage.0.to_vec() }),
+        HtlcNews::Ended(end) => {
+            Event::FinalHtlcEvent(routerrpc::FinalHtlcEvent { settled: end.settled, offchain: !end.on_chain })
+        }
         HtlcNews::FailedHere { amounts, code } => {
             let wire_failure = failure_code_of(*code);
             Event::LinkFailEvent(routerrpc::LinkFailEvent {
@@ -166,6 +172,10 @@ pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
         event_type: event_type.into(),
         event: Some(what),
     }
+}
+
+pub(crate) fn htlc_name(request: &lnrpc::LookupHtlcResolutionRequest) -> (ShortChannelId, HtlcId) {
+    (ShortChannelId(request.chan_id), HtlcId(request.htlc_index))
 }
 
 fn htlc_info(amounts: &HtlcAmounts) -> routerrpc::HtlcInfo {

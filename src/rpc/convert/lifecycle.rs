@@ -132,5 +132,6 @@ pub(crate) fn node_info(info: &NodeInfo, network: &NetworkInfo) -> lnrpc::GetInf
         uris: info.addresses.iter().map(|host| format!("{}@{host}", info.node_id)).collect(),
         features: features(&info.features),
         wallet_synced: info.wallet_synced,
+        store_final_htlc_resolutions: info.keeps_final_htlcs,
     }
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
+    channel::FinalHtlc,
     types::{CltvExpiry, Height, HtlcId, Msat, NodeId, PaymentPreimage, ShortChannelId, UnixTime},
     wire::features::Features,
 };
@@ -128,6 +129,10 @@ impl Forwarding for Fake {
         self.asked((funding, status), ())
     }
 
+    async fn final_htlc(&self, channel: ShortChannelId, id: HtlcId) -> Result<FinalHtlc, ApiError> {
+        self.asked((channel, id), FinalHtlc { settled: true, on_chain: false })
+    }
+
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {
         let name = Some(HtlcName { short_channel_id: channel_id(), id: HtlcId(4) });
         let event = |what| HtlcEvent {
@@ -147,6 +152,7 @@ impl Forwarding for Fake {
             event(HtlcNews::Forwarded(amounts)),
             event(HtlcNews::Settled { preimage: PaymentPreimage([9; 32]) }),
             event(HtlcNews::FailedHere { amounts, code: Some(0x100c) }),
+            event(HtlcNews::Ended(FinalHtlc { settled: true, on_chain: false })),
         ]);
         self.answer(events)
     }

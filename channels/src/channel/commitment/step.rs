@@ -42,6 +42,8 @@ pub(crate) struct Revoked {
 /// An HTLC that is in no commitment any more, except in revoked ones.
 pub(crate) struct RemovedHtlc {
     pub htlc: Htlc,
+    /// It was fulfilled, not failed.
+    pub settled: bool,
     /// The peer's revoked commitments that may have it: from the first to the last, both included.
     pub in_remote: Option<(CommitmentNumber, CommitmentNumber)>,
 }
@@ -177,12 +179,14 @@ impl Commitments {
     fn retire(&mut self, update: &Update, offered_by: Side) -> Option<RemovedHtlc> {
         let key = HtlcKey { offered_by, id: update.removes()? };
         let details = self.details.remove(&key)?;
-        if let Update::Fulfill { .. } = update {
+        let settled = matches!(update, Update::Fulfill { .. });
+        if settled {
             let paid = self.paid.of_mut(offered_by);
             paid.0 = paid.0.saturating_add(details.htlc.amount.0);
         }
         let last = self.remote.current.number;
-        Some(RemovedHtlc { htlc: details.htlc, in_remote: details.first_remote.map(|first| (first, last)) })
+        let in_remote = details.first_remote.map(|first| (first, last));
+        Some(RemovedHtlc { htlc: details.htlc, settled, in_remote })
     }
 }
 

@@ -81,6 +81,7 @@ impl Rows {
                 | Key::ForwardPolicy(_)
                 | Key::SeenOnion { .. }
                 | Key::Forward(_)
+                | Key::FinalHtlc { .. }
                 | Key::TowerBackup { .. } => {}
             }
         }

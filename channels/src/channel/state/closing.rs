@@ -20,6 +20,7 @@ use crate::channel::commitment::Built;
 use crate::channel::commitment::spec::HtlcKey;
 use crate::channel::effect::{Effect, HtlcFailure};
 use crate::channel::error::Invariant;
+use crate::channel::final_htlc::{FinalHtlc, ended};
 use crate::channel::turn::Turn;
 use crate::keys::CommitmentKeys;
 use crate::onchain::{self, Closer, Resolution, classify};
@@ -458,7 +459,10 @@ impl Established {
 
     /// The news of the end are kept elsewhere, and nothing is left to be claimed.
     pub(super) fn close_confirmed(&mut self, turn: &mut Turn<'_>) {
-        if self.closing().is_some_and(|closing| closing.spend.is_some()) {
+        if let Some(closing) = self.closing().filter(|closing| closing.spend.is_some()) {
+            for (htlc, settled) in closing.resolution.incoming_ends() {
+                ended(self.terms.channel_id, htlc, FinalHtlc { settled, on_chain: true }, turn);
+            }
             self.set_phase(Phase::Closed, turn);
             turn.emit(Effect::Forget);
         }

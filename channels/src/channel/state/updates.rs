@@ -14,6 +14,7 @@ use crate::channel::error::{Fault, Invariant};
 use crate::channel::event::{AddHtlc, Origin};
 use crate::channel::exposure::Admission;
 use crate::channel::feerate;
+use crate::channel::final_htlc::{FinalHtlc, ended};
 use crate::channel::key::Key;
 use crate::channel::record;
 use crate::channel::settlement::OwedSettlement;
@@ -301,6 +302,9 @@ impl Established {
             turn.out.delete(Key::Htlc { channel, offered_by, id });
             if let Some(retired) = record::encode_retired(&removed) {
                 turn.out.put(Key::RetiredHtlc { channel, offered_by, id }, retired);
+            }
+            if offered_by == Side::Remote {
+                ended(channel, id, FinalHtlc { settled: removed.settled, on_chain: false }, turn);
             }
         }
     }

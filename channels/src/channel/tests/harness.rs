@@ -101,6 +101,8 @@ pub(crate) struct Node {
     pub incoming: BTreeMap<HtlcId, IncomingHtlc>,
     pub outcomes: BTreeMap<AttemptId, Outcome>,
     pub notices: Vec<Notice>,
+    /// HTLCs of the other side that have ended for good.
+    pub ended: Vec<(HtlcId, FinalHtlc)>,
     pub refusals: Vec<CloseRefused>,
     pub broadcasts: Vec<Transaction>,
     /// Closing transactions for which a child shall pay.
@@ -297,6 +299,7 @@ impl Node {
             incoming: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             notices: Vec::new(),
+            ended: Vec::new(),
             refusals: Vec::new(),
             broadcasts: Vec::new(),
             raises: Vec::new(),
@@ -484,6 +487,7 @@ impl TestChannel {
             | Effect::ReleaseFunding { .. }
             | Effect::FeeRefused { .. }
             | Effect::Onchain(_) => {}
+            Effect::Final { htlc, end } => self[who].ended.push((htlc, end)),
         }
     }
 

@@ -307,3 +307,31 @@ fn a_wrong_preimage_and_a_missing_badonion_bit_are_noticed() {
         assert!(!test.connected);
     }
 }
+
+#[test]
+fn how_a_peers_htlcs_have_ended_is_kept_once_nothing_can_change_it() {
+    for keeps in [true, false] {
+        let mut setup = Setup::new(1_000_000, CommitmentType::Anchors);
+        setup.policy[1].keeps_final_htlcs = keeps;
+        let mut test = setup.ready();
+        for _ in 0..2 {
+            test.add(Who::Alice, Msat(10_000_000));
+        }
+        test.run();
+        let kept = |test: &TestChannel, id| {
+            let channel = test[Who::Bob].channel.terms().unwrap().channel_id;
+            let bytes = test[Who::Bob].store.rows.get(&Key::FinalHtlc { channel, id: HtlcId(id) });
+            bytes.map(|bytes| FinalHtlc::decode(bytes).unwrap())
+        };
+        test.fulfill(Who::Bob, HtlcId(0));
+        test.event(Who::Bob, Event::Flush);
+        assert_eq!((kept(&test, 0), test[Who::Bob].ended.len()), (None, 0), "it is in a commitment still");
+        test.run();
+        test.fail(Who::Bob, HtlcId(1));
+        test.run();
+        let ends = [true, false].map(|settled| FinalHtlc { settled, on_chain: false });
+        assert_eq!(test[Who::Bob].ended, [(HtlcId(0), ends[0]), (HtlcId(1), ends[1])]);
+        assert_eq!([kept(&test, 0), kept(&test, 1)], ends.map(|end| keeps.then_some(end)));
+        assert!(test[Who::Alice].ended.is_empty(), "hers are her payments' or forwards'");
+    }
+}

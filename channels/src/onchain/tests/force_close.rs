@@ -97,6 +97,12 @@ fn htlcs_both_ways_on_our_commitment_go_to_their_rightful_owners() {
         assert!(alice.is_resolved(), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
         assert!(bob.is_resolved(), "{:#?}", bob.resolution.report(chain.tip, &bob.policy));
 
+        let ends = |node: &Node| {
+            node.resolution.incoming_ends().into_iter().map(|(id, ours)| (id.0, ours)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&alice), [(11, true), (12, false), (13, false)]);
+        assert_eq!(ends(&bob), [(1, true), (2, false), (3, false)]);
+
         // Alice: 500,000 less fees, plus 2 and 11. Bob the rest, plus 1 and 12.
         let rewards = [(Side::Local, 500_000 + 30_000 + 20_000), (Side::Remote, 384_810 + 40_000 + 25_000)];
         for ((side, expected), node) in rewards.into_iter().zip([&alice, &bob]) {

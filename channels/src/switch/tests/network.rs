@@ -354,6 +354,7 @@ impl Network {
             Effect::Notice(_)
             | Effect::WatchFunding { .. }
             | Effect::FeeRefused { .. }
+            | Effect::Final { .. }
             | Effect::BumpClosingFee { .. }
             | Effect::TowerBackup { .. }
             | Effect::CloseRefused(_)
