@@ -146,6 +146,7 @@ pub const BINDINGS: &[Binding] = &[
     on(Get, "/v2/router/htlcevents", "routerrpc.Router/SubscribeHtlcEvents"),
     on(Get, "/v2/router/mc", "routerrpc.Router/QueryMissionControl"),
     on(Get, "/v2/router/mc/probability/{from_node}/{to_node}/{amt_msat}", "routerrpc.Router/QueryProbability"),
+    on(Post, "/v2/router/x/importhistory", "routerrpc.Router/XImportMissionControl"),
     on(Get, "/v2/router/mccfg", "routerrpc.Router/GetMissionControlConfig"),
     on(Post, "/v2/router/mccfg", "routerrpc.Router/SetMissionControlConfig"),
     on(Post, "/v2/router/mc/reset", "routerrpc.Router/ResetMissionControl"),

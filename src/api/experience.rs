@@ -13,6 +13,9 @@ pub(crate) trait Experience: Send + Sync {
     async fn experience(&self) -> Result<Vec<PairHistory>, ApiError>;
     /// The chance that an amount passes from one node to its neighbour now, and what is known of the two.
     async fn pair_chance(&self, from: NodeId, to: NodeId, amount: Msat) -> Result<(f64, PairResult), ApiError>;
+    /// Takes what another node has learnt of pairs whose channels are known; with `force` also what is older than what
+    /// this node has learnt itself.
+    async fn import_experience(&self, pairs: Vec<PairHistory>, force: bool) -> Result<(), ApiError>;
     /// After which time half of what was learnt has faded.
     async fn half_life(&self) -> Result<Duration, ApiError>;
     /// Until the next start.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use leyden_channels::{
     gossip::{Direction, Graph as Network, graph::Channel as NetworkChannel},
-    routing::scorer::{Bounds, Lesson},
-    types::{Msat, NodeId},
+    routing::scorer::{Attempted, Bounds, Lesson},
+    types::{Msat, NodeId, UnixTime},
 };
 
 use super::LightningNode;
@@ -36,6 +36,17 @@ impl Experience for LightningNode {
         self.read(move |services| Ok(between(services, from, to, amount))).await
     }
 
+    async fn import_experience(&self, pairs: Vec<PairHistory>, force: bool) -> Result<(), ApiError> {
+        self.read(move |services| {
+            for piece in pairs.chunks(PIECE) {
+                take(services, piece, force);
+            }
+            services.save_learnt();
+            Ok(())
+        })
+        .await
+    }
+
     async fn half_life(&self) -> Result<Duration, ApiError> {
         Ok(self.services().learnt().half_life())
     }
@@ -63,6 +74,53 @@ fn pairs(services: &Services) -> Vec<PairHistory> {
         }
     }
     pairs.into_iter().map(|((from, to), result)| PairHistory { from, to, result }).collect()
+}
+
+/// Takes these pairs' results as this node's own.
+fn take(services: &Services, pairs: &[PairHistory], force: bool) {
+    let now = services.steady_time();
+    let intake = services.gossip.intake();
+    let mut learnt = services.learnt();
+    for PairHistory { from, to, result } in pairs {
+        let between = channels_between(intake.graph(), from, to);
+        // What has not happened yet would never fade.
+        for (at, hop, passed) in lessons_of(&between, result) {
+            learnt.take_over(hop, passed, at.min(now), force);
+        }
+    }
+}
+
+fn channels_between(network: &Network, from: &NodeId, to: &NodeId) -> Vec<Attempted> {
+    let Some(node) = network.find_node(from) else { return Vec::new() };
+    let leads_there =
+        |channel: &NetworkChannel, direction| ends(network, channel, direction).is_some_and(|(_, end)| end == *to);
+    let channels = network.channels_of(node).filter(|(channel, direction)| leads_there(channel, *direction));
+    channels
+        .map(|(channel, direction)| Attempted {
+            short_channel_id: channel.short_channel_id,
+            direction,
+            amount: Msat::ZERO,
+            capacity: Some(channel.capacity_msat()),
+        })
+        .collect()
+}
+
+/// What a pair's result says of its channels: what was too much was so for each of them; what passed did so through the largest,
+/// for all that is known. The failure comes first, as with LND.
+fn lessons_of(between: &[Attempted], result: &PairResult) -> Vec<(UnixTime, Attempted, bool)> {
+    let capacity = |hop: &Attempted| hop.capacity.unwrap_or_default();
+    let mut lessons = Vec::new();
+    if let Some((at, amount)) = result.failed {
+        // More than a channel holds is too much whatever it has.
+        let holding = between.iter().filter(|hop| amount <= capacity(hop));
+        lessons.extend(holding.map(|hop| (at, Attempted { amount, ..*hop }, false)));
+    }
+    if let Some((at, amount)) = result.passed
+        && let Some(largest) = between.iter().max_by_key(|hop| capacity(hop)).filter(|hop| amount <= capacity(hop))
+    {
+        lessons.push((at, Attempted { amount, ..*largest }, true));
+    }
+    lessons
 }
 
 /// The best chance of all channels from one node to the other, and what is known of them.
@@ -117,7 +175,7 @@ fn both(one: PairResult, other: PairResult) -> PairResult {
 
 #[cfg(test)]
 mod tests {
-    use leyden_channels::types::{ShortChannelId, UnixTime};
+    use leyden_channels::types::ShortChannelId;
 
     use super::*;
 
@@ -143,6 +201,26 @@ mod tests {
         assert_eq!(trouble.failed, Some((AT, Msat::ZERO)), "whatever the amount");
         let lacked = to_result(&lesson(0, Some(400), true)).unwrap();
         assert_eq!(lacked.failed, Some((AT, Msat(400))));
+    }
+
+    #[test]
+    fn a_failure_concerns_every_channel_between_two_nodes_and_a_success_the_largest() {
+        let hop = |id, capacity| Attempted {
+            short_channel_id: ShortChannelId(id),
+            direction: Direction::FromNode1,
+            amount: Msat::ZERO,
+            capacity: Some(Msat(capacity)),
+        };
+        let between = [hop(1, 500), hop(2, 2_000), hop(3, 1_000)];
+        let told = |failed: Option<u64>, passed: Option<u64>| -> Vec<(u64, u64, bool)> {
+            let at = |amount| (AT, Msat(amount));
+            let result = PairResult { failed: failed.map(at), passed: passed.map(at) };
+            let lessons = lessons_of(&between, &result).into_iter();
+            lessons.map(|(_, hop, passed)| (hop.short_channel_id.0, hop.amount.0, passed)).collect()
+        };
+        assert_eq!(told(Some(800), Some(700)), [(2, 800, false), (3, 800, false), (2, 700, true)]);
+        assert!(told(None, Some(2_001)).is_empty(), "more than any of them holds");
+        assert!(told(Some(2_001), None).is_empty());
     }
 
     #[test]

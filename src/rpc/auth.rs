@@ -98,7 +98,9 @@ pub(crate) fn access(path: &str) -> Access {
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Access::Open,
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
-            "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" => Access::Needs(OFFCHAIN_WRITE),
+            "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" | "XImportMissionControl" => {
+                Access::Needs(OFFCHAIN_WRITE)
+            }
             "UpdateChanStatus" | "HtlcInterceptor" | "SetMissionControlConfig" | "DeleteForwardingHistory" => {
                 Access::Needs(OFFCHAIN_WRITE)
             }

@@ -143,6 +143,17 @@ impl Router for RouterService {
         Ok(Response::new(assemble(make).await?))
     }
 
+    async fn x_import_mission_control(
+        &self,
+        request: Request<routerrpc::XImportMissionControlRequest>,
+    ) -> Result<Response<routerrpc::XImportMissionControlResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let force = request.force;
+        lightning.import_experience(experience::to_import(&request)?, force).await?;
+        Ok(Response::new(routerrpc::XImportMissionControlResponse {}))
+    }
+
     async fn query_probability(
         &self,
         request: Request<routerrpc::QueryProbabilityRequest>,

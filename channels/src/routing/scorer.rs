@@ -386,6 +386,19 @@ impl Scorer {
         });
     }
 
+    /// What another node has learnt of a hop at that time: whether it had the amount. Left out if what is known is as new, unless
+    /// with `force`.
+    pub fn take_over(&mut self, hop: Attempted, had_it: bool, at: UnixTime, force: bool) {
+        let is_older = self.channels.get(&hop.short_channel_id).is_some_and(|known| known.learnt_at >= at);
+        if is_older && !force {
+            return;
+        }
+        self.learn(hop, at, |knowledge| match had_it {
+            true => knowledge.at_least(hop.direction, hop.amount),
+            false => knowledge.less_than(hop.direction, hop.amount),
+        });
+    }
+
     /// Forgets what has faded.
     pub fn prune(&mut self, now: UnixTime) {
         let half_life = self.half_life;
@@ -545,6 +558,22 @@ mod tests {
         assert!(scorer.is_empty());
         assert_eq!(scorer.take_changed(), [(ID, None)]);
         assert!(!scorer.tags().contains(tag(ID)));
+    }
+
+    #[test]
+    fn what_others_have_learnt_is_taken_if_it_is_newer_or_meant_to_be() {
+        let mut scorer = Scorer::new();
+        let at = |seconds: u64| UnixTime(NOW.0 + seconds);
+        let of = |scorer: &Scorer| scorer.lesson(ID, Direction::FromNode1).unwrap();
+        scorer.take_over(hop(Direction::FromNode1, 400), false, at(10), false);
+        assert_eq!((of(&scorer).too_much, of(&scorer).learnt_at), (Some(Msat(400)), at(10)));
+        scorer.take_over(hop(Direction::FromNode1, 100), false, at(10), false);
+        assert_eq!(of(&scorer).too_much, Some(Msat(400)), "as old");
+        scorer.take_over(hop(Direction::FromNode1, 100), false, at(5), true);
+        assert_eq!((of(&scorer).too_much, of(&scorer).learnt_at), (Some(Msat(100)), at(10)));
+        scorer.take_over(hop(Direction::FromNode1, 300), true, at(20), false);
+        assert_eq!((of(&scorer).passes, of(&scorer).learnt_at), (Msat(300), at(20)));
+        assert_eq!(scorer.take_changed().len(), 1, "it is kept");
     }
 
     #[test]

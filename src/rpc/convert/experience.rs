@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leyden_channels::types::{Msat, NodeId};
+use leyden_channels::types::{Msat, NodeId, UnixTime};
 use leyden_proto::routerrpc::{
     self, BimodalParameters, MissionControlConfig, PairData,
     mission_control_config::{EstimatorConfig, ProbabilityModel},
@@ -33,6 +33,50 @@ pub(crate) fn history(result: &PairResult) -> PairData {
         (data.success_amt_sat, data.success_amt_msat) = (sat(amount), msat(amount));
     }
     data
+}
+
+/// What another node has learnt; LND's rules and words.
+pub(crate) fn to_import(request: &routerrpc::XImportMissionControlRequest) -> Result<Vec<PairHistory>, ApiError> {
+    if request.pairs.is_empty() {
+        return Err(ApiError::invalid("at least one pair required for import"));
+    }
+    request.pairs.iter().map(to_pair).collect()
+}
+
+fn to_pair(pair: &routerrpc::PairHistory) -> Result<PairHistory, ApiError> {
+    let from: NodeId = edge::node_id("node_from", &pair.node_from)?.into();
+    let to: NodeId = edge::node_id("node_to", &pair.node_to)?.into();
+    let wrong = |what: &str| ApiError::invalid(format!("pair: {from} -> {to}: {what}"));
+    if from == to {
+        return Err(wrong("source and destination node must differ"));
+    }
+    let data = pair.history.unwrap_or_default();
+    // Both may be given, as this node's own answers have them.
+    let amount = |sat: i64, msat: i64| match (sat, msat) {
+        (sat, msat) if msat / 1000 == sat || sat == 0 => edge::amount_msat("amt_msat", msat),
+        (sat, 0) => edge::either_amount("amt_sat", sat, 0),
+        (sat, msat) => Err(wrong(&format!("msat: {msat} and sat: {sat} values not equal"))),
+    };
+    let (failed, passed) =
+        (amount(data.fail_amt_sat, data.fail_amt_msat)?, amount(data.success_amt_sat, data.success_amt_msat)?);
+    let time = |at: i64| u64::try_from(at).map(UnixTime).map_err(|_| wrong("the time lies before 1970"));
+    let (failed_at, passed_at) = (time(data.fail_time)?, time(data.success_time)?);
+    match (passed, passed_at) {
+        (Msat::ZERO, at) if at.0 != 0 => {
+            return Err(wrong("invalid success: non-zero timestamp requires non-zero amount for success pairs"));
+        }
+        (amount, UnixTime(0)) if amount > Msat::ZERO => {
+            return Err(wrong("invalid success: non-zero amount for success pairs requires non-zero timestamp"));
+        }
+        (_, _) => {}
+    }
+    // A failure without one of both says nothing, as with LND.
+    let known = |at: UnixTime, amount: Msat| (at.0 != 0 && amount > Msat::ZERO).then_some((at, amount));
+    let result = PairResult { failed: known(failed_at, failed), passed: known(passed_at, passed) };
+    if result == PairResult::default() {
+        return Err(wrong("either success or failure result required"));
+    }
+    Ok(PairHistory { from, to, result })
 }
 
 pub(crate) fn question(request: &routerrpc::QueryProbabilityRequest) -> Result<(NodeId, NodeId, Msat), ApiError> {

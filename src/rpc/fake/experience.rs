@@ -24,6 +24,10 @@ impl Experience for Fake {
         self.asked((from, to, amount), (0.25, result()))
     }
 
+    async fn import_experience(&self, pairs: Vec<PairHistory>, force: bool) -> Result<(), ApiError> {
+        self.asked((pairs, force), ())
+    }
+
     async fn half_life(&self) -> Result<Duration, ApiError> {
         self.answer(Duration::from_secs(6 * 3600))
     }

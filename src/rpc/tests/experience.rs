@@ -1,8 +1,8 @@
 //! What payments have taught is told, and how fast it fades is set.
 
 use leyden_proto::routerrpc::{
-    AprioriParameters, BimodalParameters, GetMissionControlConfigRequest, MissionControlConfig,
-    QueryMissionControlRequest, QueryProbabilityRequest, SetMissionControlConfigRequest,
+    AprioriParameters, BimodalParameters, GetMissionControlConfigRequest, MissionControlConfig, PairData, PairHistory,
+    QueryMissionControlRequest, QueryProbabilityRequest, SetMissionControlConfigRequest, XImportMissionControlRequest,
     mission_control_config::{EstimatorConfig, ProbabilityModel},
 };
 
@@ -31,6 +31,37 @@ async fn what_is_known_about_a_pair_is_told_with_its_amounts_and_times() {
         (QueryProbabilityRequest { amt_msat: -1, ..question }, "amt_msat"),
     ] {
         refused(router.query_probability(wrong).await, Code::InvalidArgument, field);
+    }
+}
+
+#[tokio::test]
+async fn what_another_node_has_learnt_is_taken_or_refused_in_lnds_words() {
+    let server = Server::start(WalletState::ServerActive).await;
+    let mut router = server.router();
+    let pairs = router.query_mission_control(QueryMissionControlRequest {}).await.unwrap().into_inner().pairs;
+    let node = node_id().serialize().to_vec();
+    let other =
+        secp256k1::SecretKey::from_slice(&[9; 32]).unwrap().public_key(secp256k1::SECP256K1).serialize().to_vec();
+    let data = pairs[0].history.unwrap();
+    let import = |data: PairData, to: &[u8]| {
+        let mut router = server.router();
+        let pair = PairHistory { node_from: node.clone(), node_to: to.to_vec(), history: Some(data) };
+        async move { router.x_import_mission_control(XImportMissionControlRequest { pairs: vec![pair], force: true }).await }
+    };
+    import(data, &other).await.unwrap();
+    let asked = server.asked();
+    assert!(asked.contains("Msat(400500)") && asked.contains("Msat(2000)") && asked.contains("true"), "{asked}");
+    let none = router.x_import_mission_control(XImportMissionControlRequest::default()).await;
+    refused(none, Code::InvalidArgument, "at least one pair required for import");
+    refused(import(data, &node).await, Code::InvalidArgument, "source and destination node must differ");
+    for (wrong, words) in [
+        (PairData { success_time: 0, ..data }, "non-zero amount for success pairs requires non-zero timestamp"),
+        (PairData { success_amt_sat: 0, success_amt_msat: 0, ..data }, "requires non-zero amount for success pairs"),
+        (PairData { fail_amt_sat: 7, ..data }, "values not equal"),
+        (PairData { fail_time: -1, ..data }, "before 1970"),
+        (PairData { fail_time: 5, ..PairData::default() }, "either success or failure result required"),
+    ] {
+        refused(import(wrong, &other).await, Code::InvalidArgument, words);
     }
 }
 

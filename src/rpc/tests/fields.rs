@@ -152,6 +152,23 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             };
             vec![routerrpc::SetMissionControlConfigRequest { config: Some(config) }.encode_to_vec()]
         }
+        "routerrpc.Router.XImportMissionControl" => {
+            let history = routerrpc::PairData {
+                fail_time: 5,
+                fail_amt_sat: 400,
+                fail_amt_msat: 400_500,
+                success_time: 5,
+                success_amt_sat: 2,
+                success_amt_msat: 2_000,
+            };
+            let other = secp256k1::SecretKey::from_slice(&[9; 32]).unwrap().public_key(secp256k1::SECP256K1);
+            let pair = routerrpc::PairHistory {
+                node_from: node(),
+                node_to: other.serialize().to_vec(),
+                history: Some(history),
+            };
+            vec![routerrpc::XImportMissionControlRequest { pairs: vec![pair], force: false }.encode_to_vec()]
+        }
         "chainrpc.ChainNotifier.RegisterConfirmationsNtfn" => {
             let request =
                 chainrpc::ConfRequest { script: vec![0x51], num_confs: 2, height_hint: 2, ..Default::default() };

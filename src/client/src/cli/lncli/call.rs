@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{CliError, Context, amount, connect, format, json as messages},
-    calls::{Arg, Entry, Kind, absent},
+    calls::{Arg, Entry, IMPORTS_ONE, Kind, absent},
     words::Given,
 };
 
@@ -115,6 +115,11 @@ pub(super) fn request(
     }
     if entry.lncli == ADDS_CHANGE {
         add_change(&mut body);
+    }
+    if entry.lncli == IMPORTS_ONE
+        && let Some(pair) = body.remove("pairs")
+    {
+        body.insert("pairs".to_owned(), Value::Array(vec![pair]));
     }
     let text = Value::Object(body).to_string();
     let request = leyden_proto::json::read(&input, text.as_bytes())

@@ -252,6 +252,20 @@ pub(super) const CALLS: &[Entry] = &[
             OUTGOING,
         ],
     ),
+    Entry {
+        lncli: IMPORTS_ONE,
+        call: IMPORT,
+        args: &[
+            word("source-node", Plain, "pairs.node_from"),
+            word("dest-node", Plain, "pairs.node_to"),
+            word("unix-ts-seconds", Plain, "pairs.history.success_time"),
+            word("amount-in-msat", Plain, "pairs.history.success_amt_msat"),
+            arg("force", Switch, "force"),
+        ],
+        joins: false,
+        or: Some(("failure", &IMPORT_FAILURE)),
+        shape: None,
+    },
     call("querymc", "routerrpc.Router/QueryMissionControl", &[]),
     call(
         "queryprob",
@@ -494,6 +508,26 @@ const BLINDED: Kind = Kind::NotServed("routes with blinded hops are not served")
 const PROOF: Arg = arg("include-auth-proof", Nothing, "");
 
 const WTCLIENT_ADD: &str = "wtclientrpc.WatchtowerClient/AddTower";
+
+/// The command of lncli's whose request is a list of the one thing that it is told.
+pub(super) const IMPORTS_ONE: &str = "importmc";
+const IMPORT: &str = "routerrpc.Router/XImportMissionControl";
+
+static IMPORT_FAILURE: Entry = Entry {
+    lncli: IMPORTS_ONE,
+    call: IMPORT,
+    args: &[
+        word("source-node", Plain, "pairs.node_from"),
+        word("dest-node", Plain, "pairs.node_to"),
+        word("unix-ts-seconds", Plain, "pairs.history.fail_time"),
+        word("amount-in-msat", Plain, "pairs.history.fail_amt_msat"),
+        arg("force", Switch, "force"),
+        arg("failure", Nothing, ""),
+    ],
+    joins: false,
+    or: None,
+    shape: None,
+};
 
 static DELETE_FAILED_PAYMENTS: Entry = Entry {
     lncli: "deletepayments",

@@ -41,7 +41,7 @@ enum Does {
 }
 
 /// Commands of lncli's that are about lncli itself, or about what is done otherwise here.
-const INSTEAD: [(&str, &str); 16] = [
+const INSTEAD: [(&str, &str); 15] = [
     ("createwatchonly", "a node keeps its keys itself: `leyden create` makes its wallet"),
     ("encryptdebugpackage", "settings and log are files in the data directory, and `leyden doctor` looks at them"),
     ("decryptdebugpackage", "settings and log are files in the data directory, and `leyden doctor` looks at them"),
@@ -58,8 +58,10 @@ const INSTEAD: [(&str, &str); 16] = [
     ("profile addmacaroon", PROFILE),
     ("profile", PROFILE),
     ("generatemanpage", "every command explains itself with --help"),
-    ("importmc", "the node learns from its own payments; `leyden resetmc` has it forget that"),
-    ("loadmc", "the node learns from its own payments; `leyden resetmc` has it forget that"),
+    (
+        "loadmc",
+        "`leyden importmc` takes one result at a time, and POST /v2/router/x/importhistory all that GET /v2/router/mc gives",
+    ),
     ("fish-completion", "`leyden completions fish` prints them"),
 ];
 
