@@ -65,7 +65,6 @@ pub const UNSERVED: &[Unserved] = &[
     field("routerrpc.SendPaymentRequest", 25, "first_hop_custom_records"),
     field("routerrpc.SendToRouteRequest", 4, "first_hop_custom_records"),
     field("signrpc.MuSig2SessionRequest", 7, "pregenerated_local_nonce"),
-    field("walletrpc.BumpForceCloseFeeRequest", 5, "budget"),
 ];
 
 /// Fields of LND that are not declared, and whose absence from the answer costs nobody anything.

@@ -79,6 +79,8 @@ pub(crate) struct PackageResult {
     pub message: String,
     /// Each with why it was not taken, if it was not.
     pub transactions: Vec<(Txid, Wtxid, Option<String>)>,
+    /// What had to leave the mempool for a package that was taken; of a light node nothing is known.
+    pub replaced: Vec<Txid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -503,31 +503,33 @@ fn depth_of(found: &TransactionInfo, funding: OutPoint, tip: Height) -> Option<F
 }
 
 /// Hands a transaction to the mempool and to the wallet, with unconfirmed parents that it pays for. What is there
-/// already is no error.
+/// already is no error. What had to leave the mempool for it, as far as it is known.
 pub(crate) async fn broadcast(
     node: &Node,
     wallet: &OnchainWallet,
     parents: &[Transaction],
     transaction: &Transaction,
-) -> Result<(), MempoolError> {
+) -> Result<Vec<Txid>, MempoolError> {
     let txid = transaction.compute_txid();
     let result = if parents.is_empty() {
-        node.submit_transaction(transaction.clone()).await.map(|_| ())
+        node.submit_transaction(transaction.clone()).await.map(|_| Vec::new())
     } else {
         let package = parents.iter().chain([transaction]).cloned().collect();
-        node.submit_package(package).await.map(|_| ())
+        node.submit_package(package).await
     };
-    match result {
-        Ok(()) | Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => {}
+    let replaced = match result {
+        Ok(replaced) => replaced,
+        Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => Vec::new(),
         // A transaction that confirmed meanwhile spends its inputs itself.
         Err(error) => {
             if !node.transaction(txid).await.is_ok_and(|found| found.is_some()) {
                 return Err(error);
             }
+            Vec::new()
         }
-    }
+    };
     if let Err(error) = wallet.transaction_seen(transaction.clone(), node.clock().now()) {
         error!(%txid, %error, "the wallet did not take a transaction");
     }
-    Ok(())
+    Ok(replaced)
 }

@@ -111,7 +111,10 @@ pub(super) async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcE
         return Ok(package_answer("transaction failed", results(node, &package, refused)));
     }
     match node.submit_package(package.clone()).await {
-        Ok(_) => Ok(package_answer("success", results(node, &package, |_| "transaction failed".to_owned()))),
+        Ok(replaced) => {
+            let results = results(node, &package, |_| "transaction failed".to_owned());
+            Ok(json!({ "package_msg": "success", "tx-results": results, "replaced-transactions": replaced }))
+        }
         Err(MempoolError::Package(PackageError::NotChildWithParents)) => Err(RpcError::new(
             VERIFY,
             "package topology disallowed. not child-with-parents or parents depend on each other.",
@@ -132,6 +135,7 @@ pub(super) async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcE
     }
 }
 
+/// A package that was refused.
 fn package_answer(message: &str, results: Map<String, Value>) -> Value {
     json!({ "package_msg": message, "tx-results": results, "replaced-transactions": [] })
 }

@@ -34,6 +34,11 @@ impl Bumping for LightningNode {
         let services = self.services();
         let rate = fee_rate(services, request.fee);
         if let Some(channel) = self.claimant(request.outpoint).await {
+            if request.budget.is_some() {
+                let text =
+                    "budget: a claim of a closed channel pays what it needs in time, and never more than it brings";
+                return Err(ApiError::invalid(text));
+            }
             let (answer, done) = oneshot::channel();
             let command = Command::Bump { channel, outpoint: request.outpoint, feerate: per_kw(rate), answer };
             services.peers.to_channel(&channel, command);

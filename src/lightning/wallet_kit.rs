@@ -59,7 +59,10 @@ impl WalletKit for LightningNode {
         // In a task of its own: what the mempool took the wallet has to know, whoever hangs up.
         let submitted = tokio::spawn(async move {
             let (child, parents) = transactions.split_last().ok_or_else(|| internal("an empty package"))?;
-            let refused = broadcast(&services.node, &services.wallet, parents, child).await.err();
+            let (replaced, refused) = match broadcast(&services.node, &services.wallet, parents, child).await {
+                Ok(replaced) => (replaced, None),
+                Err(refused) => (Vec::new(), Some(refused)),
+            };
             let mut results = Vec::with_capacity(transactions.len());
             for transaction in &transactions {
                 let txid = transaction.compute_txid();
@@ -74,7 +77,7 @@ impl WalletKit for LightningNode {
                 results.push((txid, transaction.compute_wtxid(), error));
             }
             let message = refused.map_or("success".to_owned(), |refused| refused.to_string());
-            Ok(PackageResult { message, transactions: results })
+            Ok(PackageResult { message, transactions: results, replaced })
         });
         submitted.await.map_err(internal)?
     }

@@ -53,7 +53,7 @@ pub trait Backend: ChainView + MempoolView + Send + Sync + 'static {
     /// *Blocking.* Offers a transaction to the mempool.
     fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError>;
 
-    /// *Blocking.* Offers a child with its unconfirmed parents, parents first.
+    /// *Blocking.* Offers a child with its unconfirmed parents, parents first. Tells what had to go for them.
     fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError>;
 
     /// What happens from now on. A receiver that lags loses the oldest events and asks the views anew.

@@ -409,7 +409,7 @@ impl Core {
             }
             for transaction in block.txdata.iter().skip(1) {
                 match self.judge_returning(chain, pool, Arc::new(transaction.clone())) {
-                    Ok(plan) => self.apply(pool, plan, true),
+                    Ok(plan) => drop(self.apply(pool, plan, true)),
                     Err(error) => tracing::debug!(%error, "a transaction of a disconnected block is not kept"),
                 }
             }
@@ -458,7 +458,8 @@ impl Core {
         use_it(&acceptor)
     }
 
-    fn apply(&self, pool: &mut Mempool, plan: crate::mempool::Plan, announce: bool) {
+    /// What had to go for it.
+    fn apply(&self, pool: &mut Mempool, plan: crate::mempool::Plan, announce: bool) -> Vec<Txid> {
         let entries = plan.entries.clone();
         let Applied { replaced, evicted } = pool.apply(plan, &self.policy, self.clock.now());
         self.announce_removed(&replaced, RemovalReason::Replaced);
@@ -474,10 +475,11 @@ impl Core {
                 sequence: self.next_mempool_sequence(),
             });
         }
+        replaced.iter().map(|entry| entry.txid).collect()
     }
 
-    fn accept_one(&self, chain: &Chainstate, transaction: Arc<Transaction>) -> Result<Txid, MempoolError> {
-        let txid = transaction.compute_txid();
+    /// What had to go for it.
+    fn accept_one(&self, chain: &Chainstate, transaction: Arc<Transaction>) -> Result<Vec<Txid>, MempoolError> {
         let plan = {
             let pool = read(&self.mempool);
             self.acceptor(chain, &pool, |acceptor| acceptor.check(Arc::clone(&transaction), SubmissionKind::New))
@@ -490,16 +492,15 @@ impl Core {
                 }
                 Err(error)
             }
-        }?;
-        Ok(txid)
+        }
     }
 
-    /// Applies a plan of new transactions; all of them must survive the eviction that may follow.
-    fn accept_plan(&self, plan: crate::mempool::Plan) -> Result<(), MempoolError> {
+    /// Applies a plan of new transactions; all of them must survive the eviction that may follow. What had to go for them.
+    fn accept_plan(&self, plan: crate::mempool::Plan) -> Result<Vec<Txid>, MempoolError> {
         let txids: Vec<Txid> = plan.entries.iter().map(|entry| entry.txid).collect();
         let mut pool = write(&self.mempool);
-        self.apply(&mut pool, plan, true);
-        if txids.iter().all(|txid| pool.contains(txid)) { Ok(()) } else { Err(MempoolError::MempoolFull) }
+        let replaced = self.apply(&mut pool, plan, true);
+        if txids.iter().all(|txid| pool.contains(txid)) { Ok(replaced) } else { Err(MempoolError::MempoolFull) }
     }
 
     fn refuse(&self, wtxid: Wtxid) {
@@ -761,7 +762,8 @@ impl Backend for Core {
         if let Some(light) = &self.light {
             return self.submit_own(light, &Arc::new(transaction));
         }
-        self.accept_one(&lock(&self.chain), Arc::new(transaction))
+        let txid = transaction.compute_txid();
+        self.accept_one(&lock(&self.chain), Arc::new(transaction)).map(|_| txid)
     }
 
     fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
@@ -769,20 +771,22 @@ impl Backend for Core {
         let transactions: Vec<Arc<Transaction>> = transactions.into_iter().map(Arc::new).collect();
         if let Some(light) = &self.light {
             let submitted = transactions.iter().map(|transaction| match self.submit_own(light, transaction) {
-                Err(MempoolError::AlreadyInMempool(txid) | MempoolError::AlreadyConfirmed(txid)) => Ok(txid),
-                other => other,
+                Ok(_) | Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => Ok(()),
+                Err(error) => Err(error),
             });
-            return submitted.collect();
+            // Of the mempools of others nobody knows what had to go.
+            return submitted.collect::<Result<(), MempoolError>>().map(|()| Vec::new());
         }
         package::check_shape(&transactions, &self.policy)?;
-        let txids = transactions.iter().map(|transaction| transaction.compute_txid()).collect();
+        let mut replaced = Vec::new();
         let chain = lock(&self.chain);
         let mut together = Vec::new();
         let mut waiting_for: BTreeSet<Txid> = BTreeSet::new();
         for transaction in transactions {
             let txid = transaction.compute_txid();
             match self.accept_one(&chain, Arc::clone(&transaction)) {
-                Ok(_) | Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => {}
+                Ok(gone) => replaced.extend(gone),
+                Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => {}
                 // The parent is there under the same id; whoever signed it otherwise may still bump it.
                 Err(MempoolError::SameTransactionOtherWitness(_)) => {}
                 Err(MempoolError::MissingInputs(outpoint)) if waiting_for.contains(&outpoint.txid) => {
@@ -797,14 +801,14 @@ impl Backend for Core {
             }
         }
         if together.is_empty() {
-            return Ok(txids);
+            return Ok(replaced);
         }
         let plan = {
             let pool = read(&self.mempool);
             self.acceptor(&chain, &pool, |acceptor| acceptor.check_package(&together))
         }?;
-        self.accept_plan(plan)?;
-        Ok(txids)
+        replaced.extend(self.accept_plan(plan)?);
+        Ok(replaced)
     }
 
     fn events(&self) -> broadcast::Receiver<ChainEvent> {

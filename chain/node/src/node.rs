@@ -396,7 +396,8 @@ impl Node {
         self.blocking(move |core| Ok(core.submit_transaction(transaction))).await?
     }
 
-    /// Offers a child with its unconfirmed parents, parents first: the child may pay for all of them.
+    /// Offers a child with its unconfirmed parents, parents first: the child may pay for all of them. Tells what had to go for
+    /// them; a light node does not know.
     pub async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
         self.watch_awaited(&transactions).await?;
         self.blocking(move |core| Ok(core.submit_package(transactions))).await?

@@ -59,7 +59,12 @@ impl Bench {
     }
 
     fn package(&self, transactions: &[&Transaction]) -> Result<(), MempoolError> {
-        let result = self.core.submit_package(transactions.iter().map(|tx| (*tx).clone()).collect()).map(drop);
+        self.replaced_by(transactions).map(drop)
+    }
+
+    /// What had to go for a package.
+    fn replaced_by(&self, transactions: &[&Transaction]) -> Result<Vec<Txid>, MempoolError> {
+        let result = self.core.submit_package(transactions.iter().map(|tx| (*tx).clone()).collect());
         self.check();
         result
     }

@@ -69,7 +69,7 @@ impl Peer {
         };
         let (node, wallet) = (&self.services.node, &self.services.wallet);
         match chain::broadcast(node, wallet, &[], &transaction).await {
-            Ok(()) => self.taken(id, txid, funding.filter(|_| what == BroadcastKind::Funding)),
+            Ok(_) => self.taken(id, txid, funding.filter(|_| what == BroadcastKind::Funding)),
             Err(error) => {
                 if what == BroadcastKind::Funding
                     && let Err(error) = wallet.transaction_seen(transaction.clone(), node.clock().now())

@@ -310,7 +310,7 @@ impl SwapLeg for OwnLeg {
     }
 
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError> {
-        broadcast(&self.0.node, &self.0.wallet, &[], transaction).await.map_err(LegError::of)
+        broadcast(&self.0.node, &self.0.wallet, &[], transaction).await.map(drop).map_err(LegError::of)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
     wallet::reserve::Reserve,
 };
 
+/// Why there is no limit to what a closed channel's claim may pay.
+const BUDGET_OF_CLAIM: &str = "a claim of a closed channel pays what it needs in time, and never more than it brings";
+
 /// Transactions of a package, as of Bitcoin Core.
 const MAX_PACKAGE: usize = 25;
 
@@ -132,6 +135,7 @@ pub(crate) fn close_bump(request: &walletrpc::BumpForceCloseFeeRequest, reserve:
     if given.into_iter().filter(|given| *given).count() > 1 {
         return Err(edge::wrong("starting_feerate", "give it, target_conf or deadline_delta: one of them"));
     }
+    edge::refuse("budget", request.budget != 0, BUDGET_OF_CLAIM)?;
     let blocks = request.target_conf.max(request.deadline_delta);
     let fee = edge::fee(edge::FeeFields {
         target_conf: i32::try_from(blocks).unwrap_or(i32::MAX),
@@ -191,5 +195,9 @@ pub(crate) fn submitted(result: &PackageResult) -> walletrpc::SubmitPackageRespo
         (wtxid.to_string(), walletrpc::SubmitPackageTxResult { txid: txid.to_string(), error })
     };
     let tx_results: HashMap<_, _> = result.transactions.iter().map(one).collect();
-    walletrpc::SubmitPackageResponse { package_msg: result.message.clone(), tx_results }
+    walletrpc::SubmitPackageResponse {
+        package_msg: result.message.clone(),
+        tx_results,
+        replaced_transactions: result.replaced.iter().map(ToString::to_string).collect(),
+    }
 }

@@ -38,8 +38,11 @@ impl WalletKit for Fake {
 
     async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<PackageResult, ApiError> {
         let told = |tx: &Transaction| (tx.compute_txid(), tx.compute_wtxid(), None);
-        let result =
-            PackageResult { message: "success".to_owned(), transactions: transactions.iter().map(told).collect() };
+        let result = PackageResult {
+            message: "success".to_owned(),
+            transactions: transactions.iter().map(told).collect(),
+            replaced: vec![funding().txid],
+        };
         self.asked(transactions, result)
     }
 

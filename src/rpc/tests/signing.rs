@@ -337,6 +337,8 @@ async fn claims_are_told_and_transactions_taken_as_lnd_does() {
     };
     kit.bump_force_close_fee(bump(1)).await.unwrap();
     refused(kit.bump_force_close_fee(bump(0)).await, Code::FailedPrecondition, "is not closing");
+    let limited = walletrpc::BumpForceCloseFeeRequest { budget: 5_000, ..bump(1) };
+    refused(kit.bump_force_close_fee(limited).await, invalid, "budget");
 
     let script = bitcoin::ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_raw_hash(
         bitcoin::hashes::Hash::from_byte_array([3; 20]),
@@ -354,6 +356,7 @@ async fn claims_are_told_and_transactions_taken_as_lnd_does() {
     let package = |raw_txs, sat_per_vbyte| walletrpc::SubmitPackageRequest { raw_txs, sat_per_vbyte };
     let taken = kit.submit_package(package(vec![raw.clone()], Some(0))).await.unwrap().into_inner();
     assert_eq!((taken.package_msg.as_str(), taken.tx_results.len()), ("success", 1));
+    assert_eq!(taken.replaced_transactions, [funding().txid.to_string()]);
     refused(kit.submit_package(package(Vec::new(), None)).await, invalid, "must provide at least one transaction");
     refused(kit.submit_package(package(vec![raw.clone()], Some(5))).await, invalid, "sat_per_vbyte");
     let words = "package of 26 transactions exceeds the maximum of 25";
