@@ -165,7 +165,7 @@ async fn messages_of_programs_are_carried_and_an_even_one_ends_no_connection_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alias_color_and_addresses_are_other_ones_until_the_next_start() {
+async fn alias_color_and_addresses_change_and_what_no_setting_says_holds_after_a_restart() {
     let _ = env!("CARGO_BIN_EXE_leydend");
     let mut pair = Pair::with_channel(1_000_000, 500_000).await;
     let path = "/peersrpc.Peers/UpdateNodeAnnouncement";

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use leyden_channels::wire::NodeAddress;
 
-/// The settings, until a call changes it. The gossip task tells the network within a second.
+/// The settings, and what a call has changed in what is not set. The gossip task tells the network within a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
     pub alias: String,

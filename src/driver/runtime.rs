@@ -60,7 +60,7 @@ use super::{
 use crate::{
     admission::ConnectionSlots,
     limits::{Descriptors, HANDSHAKES_TIME, STRANGERS_TIME},
-    store::{Store, StoreError},
+    store::{ChangedAnnouncement, Store, StoreError},
     wallet::{
         backup::Contents,
         keys::NodeKeys,
@@ -268,6 +268,8 @@ impl Runtime {
         let (swaps, swap_tasks) = Swaps::new(swap_with);
         let begun = UnixTime(node.clock().now());
         let peers = Peers::new(descriptors.lightning());
+        let listening = announced_addresses(&announce, listen, params.address_network == Network::Regtest);
+        let announced = announced(alias, &announce, listening, &keys.node_id(), store.changed_announcement()?);
         let services = Arc::new(Services {
             acceptors: Arc::default(),
             interceptor: Arc::new(InterceptorPlace::new(require_interceptor)),
@@ -277,11 +279,7 @@ impl Runtime {
             router: Mutex::default(),
             failure_updates: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store, begun)?),
-            announced: RwLock::new(Announced {
-                alias,
-                color: color(&keys.node_id()),
-                addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
-            }),
+            announced: RwLock::new(announced),
             zero_conf_peers,
             keys,
             local,
@@ -633,6 +631,21 @@ fn color(node_id: &PublicKey) -> [u8; 3] {
     [red, green, blue]
 }
 
+/// What is set holds; what is not is as its owner has changed it by a call last. As with LND.
+fn announced(
+    alias: String,
+    announce: &[SocketAddr],
+    usual: Vec<NodeAddress>,
+    node_id: &PublicKey,
+    changed: ChangedAnnouncement,
+) -> Announced {
+    Announced {
+        alias: if alias.is_empty() { changed.alias.unwrap_or_default() } else { alias },
+        color: changed.color.unwrap_or_else(|| color(node_id)),
+        addresses: changed.addresses.filter(|_| announce.is_empty()).unwrap_or(usual),
+    }
+}
+
 /// Where the network is told to reach us. An address that we only listen on counts if others can reach it: one of this
 /// machine or its own network does so on regtest alone.
 fn announced_addresses(announce: &[SocketAddr], listen: SocketAddr, is_regtest: bool) -> Vec<NodeAddress> {
@@ -676,6 +689,25 @@ fn keep_leases(store: &Store, wallet: &OnchainWallet, now: u64) -> Result<(), St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_call_has_changed_holds_after_a_restart_unless_a_setting_says_otherwise() {
+        let node_id = secp256k1::SecretKey::from_slice(&[3; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let at = |text: &str| node_address(&text.parse().unwrap());
+        let changed = || ChangedAnnouncement {
+            alias: Some("carol".to_owned()),
+            color: Some([1, 2, 3]),
+            addresses: Some(vec![at("192.0.2.1:9735")]),
+        };
+        let usual = || vec![at("192.0.2.9:9735")];
+        let told = announced(String::new(), &[], usual(), &node_id, changed());
+        assert_eq!((told.alias.as_str(), told.color, told.addresses), ("carol", [1, 2, 3], vec![at("192.0.2.1:9735")]));
+        let set = ["192.0.2.9:9735".parse().unwrap()];
+        let told = announced("alice".to_owned(), &set, usual(), &node_id, changed());
+        assert_eq!((told.alias.as_str(), told.color, told.addresses), ("alice", [1, 2, 3], usual()));
+        let told = announced(String::new(), &[], usual(), &node_id, ChangedAnnouncement::default());
+        assert_eq!((told.alias.as_str(), told.color, told.addresses), ("", color(&node_id), usual()));
+    }
 
     #[test]
     fn only_addresses_that_others_can_reach_are_announced() {

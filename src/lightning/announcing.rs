@@ -9,15 +9,30 @@ use crate::{
     api::{AnnouncementChange, AnnouncementOp, Announcing, ApiError},
     driver::announced::{Announced, node_address},
     limits::MAX_ANNOUNCED_ADDRESSES,
+    store::ChangedAnnouncement,
 };
 
 #[async_trait]
 impl Announcing for LightningNode {
     async fn change_announcement(&self, change: AnnouncementChange) -> Result<Vec<AnnouncementOp>, ApiError> {
-        let mut announced = self.services().announced.write().unwrap_or_else(PoisonError::into_inner);
-        let (changed, ops) = changed(&announced, &change)?;
-        *announced = changed;
-        Ok(ops)
+        self.read(move |services| {
+            let mut announced = services.announced.write().unwrap_or_else(PoisonError::into_inner);
+            let (changed, ops) = changed(&announced, &change)?;
+            let kept = kept(services.store.changed_announcement()?, &announced, &changed);
+            services.store.put_changed_announcement(&kept)?;
+            *announced = changed;
+            Ok(ops)
+        })
+        .await
+    }
+}
+
+/// What was changed before, with what is changed now.
+fn kept(before: ChangedAnnouncement, now: &Announced, changed: &Announced) -> ChangedAnnouncement {
+    ChangedAnnouncement {
+        alias: Some(&changed.alias).filter(|alias| **alias != now.alias).cloned().or(before.alias),
+        color: Some(changed.color).filter(|color| *color != now.color).or(before.color),
+        addresses: Some(&changed.addresses).filter(|all| **all != now.addresses).cloned().or(before.addresses),
     }
 }
 
@@ -93,6 +108,16 @@ mod tests {
         assert_eq!(told[1], ("alias", "changed to carol".to_owned()));
         let addresses = "192.0.2.1:9735 removed, [2001:db8::1]:9735 added, 192.0.2.2:9735 added";
         assert_eq!(told[2], ("addresses", addresses.to_owned()));
+    }
+
+    #[test]
+    fn only_what_was_changed_is_kept() {
+        let first = Announced { color: [9, 9, 9], ..now() };
+        let before = kept(ChangedAnnouncement::default(), &now(), &first);
+        assert_eq!(before, ChangedAnnouncement { color: Some([9, 9, 9]), ..ChangedAnnouncement::default() });
+        let second = Announced { alias: "carol".to_owned(), ..first.clone() };
+        let after = kept(before, &first, &second);
+        assert_eq!((after.alias.as_deref(), after.color, after.addresses), (Some("carol"), Some([9, 9, 9]), None));
     }
 
     #[test]

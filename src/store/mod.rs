@@ -15,6 +15,7 @@
 //!
 //! A watchtower's rows are in a database of their own: see [`TowerStore`].
 
+mod announced;
 mod cause;
 mod closed;
 mod directory;
@@ -28,6 +29,7 @@ mod plain;
 mod rocks;
 mod tower;
 
+pub(crate) use announced::ChangedAnnouncement;
 pub(crate) use cause::CloseCause;
 pub(crate) use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
 pub(crate) use key::{CROSSING, CROSSING_RATE, CoreKey, SUBMARINE, SWAP};
