@@ -20,8 +20,8 @@ use leyden_proto::{
     leyden::ConnectChainPeerRequest,
     lnrpc::{
         CustomMessage, DelCanceledInvoiceReq, ForwardingHistoryRequest, GetInfoRequest, Invoice, ListAliasesRequest,
-        ListInvoiceRequest, ListPeersRequest, NodeInfoRequest, PaymentHash, SendCustomMessageRequest,
-        SubscribeCustomMessagesRequest,
+        ListChannelsRequest, ListInvoiceRequest, ListPeersRequest, NodeInfoRequest, PaymentHash,
+        SendCustomMessageRequest, SubscribeCustomMessagesRequest,
     },
     peersrpc::{NodeAnnouncementUpdateRequest, NodeAnnouncementUpdateResponse, UpdateAddressAction},
     routerrpc::{
@@ -192,12 +192,16 @@ async fn alias_color_and_addresses_change_and_what_no_setting_says_holds_after_a
     })
     .await
     .unwrap();
+    let listed = bob.lightning().list_channels(ListChannelsRequest { peer_alias_lookup: true, ..Default::default() });
+    assert_eq!(listed.await.unwrap().into_inner().channels[0].peer_alias, "carol");
     let aliases = client.lightning().list_aliases(ListAliasesRequest {}).await.unwrap().into_inner().alias_maps;
     assert_eq!((aliases.len(), aliases[0].aliases.len()), (1, 1));
     pair.alice.terminate();
     pair.alice.start().await.unwrap();
     let info = pair.alice.client().unwrap().lightning().get_info(GetInfoRequest {}).await.unwrap().into_inner();
-    assert_eq!(info.alias, "alice");
+    // The alias is a setting of this node's.
+    assert_eq!((info.alias.as_str(), info.color.as_str()), ("alice", "#c42a81"));
+    assert!(info.uris.contains(&format!("{alice}@192.0.2.1:9735")), "{:?}", info.uris);
 }
 
 #[tokio::test(flavor = "multi_thread")]

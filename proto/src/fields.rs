@@ -72,7 +72,6 @@ pub const HARMLESS: &[(Unserved, &str)] = &[
     (field("lnrpc.ChanInfoRequest", 3, "include_auth_proof"), "the answer has no proofs"),
     (field("lnrpc.ChannelGraphRequest", 2, "include_auth_proof"), "the answer has no proofs"),
     (field("lnrpc.NodeInfoRequest", 3, "include_auth_proof"), "the answer has no proofs"),
-    (field("lnrpc.ListChannelsRequest", 6, "peer_alias_lookup"), "the answer has no aliases"),
     (field("lnrpc.ListPaymentsRequest", 8, "omit_hops"), "the answer has more than was asked for"),
 ];
 

@@ -335,9 +335,17 @@ impl Lightning for LightningService {
 
     async fn list_channels(&self, request: Request<lnrpc::ListChannelsRequest>) -> Reply<lnrpc::ListChannelsResponse> {
         let lightning = self.context.lightning()?;
-        let wanted = channels::ChannelFilter::new(&request.into_inner())?;
-        let all = lightning.channels().await?;
-        let channels = all.iter().filter(|channel| wanted.takes(channel)).map(channels::channel).collect();
+        let request = request.into_inner();
+        let wanted = channels::ChannelFilter::new(&request)?;
+        let mut all = lightning.channels().await?;
+        all.retain(|channel| wanted.takes(channel));
+        let mut channels: Vec<lnrpc::Channel> = all.iter().map(channels::channel).collect();
+        if request.peer_alias_lookup {
+            let peers: Vec<NodeId> = all.iter().map(|channel| channel.summary.node_id.into()).collect();
+            for (channel, alias) in channels.iter_mut().zip(lightning.aliases(&peers).await?) {
+                channel.peer_alias = alias;
+            }
+        }
         reply(lnrpc::ListChannelsResponse { channels })
     }
 

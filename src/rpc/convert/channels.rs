@@ -289,6 +289,8 @@ pub(crate) fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         alias_scids: channel.alias.iter().map(|alias| alias.0).collect(),
         zero_conf: channel.zero_conf,
         zero_conf_confirmed_scid: scid(channel.short_channel_id.filter(|_| channel.zero_conf)),
+        // Looked up for all channels at once, where it is asked for.
+        peer_alias: String::new(),
         peer_scid_alias: scid(channel.remote_alias),
         memo: summary.memo.clone(),
     }

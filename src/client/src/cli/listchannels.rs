@@ -34,6 +34,9 @@ pub struct ListChannels {
     /// Only those with this peer
     #[arg(long, value_name = "KEY")]
     peer: Option<String>,
+    /// Do not look up the peers' aliases
+    #[arg(long, alias = "skip_peer_alias_lookup")]
+    skip_peer_alias_lookup: bool,
 }
 
 impl ListChannels {
@@ -46,6 +49,7 @@ impl ListChannels {
             peer: peer.unwrap_or_default(),
             public_only: self.public_only,
             private_only: self.private_only,
+            peer_alias_lookup: !self.skip_peer_alias_lookup,
         };
         let client = context.client().await?;
         let answer = client.lightning().list_channels(request).await?.into_inner();

@@ -125,7 +125,7 @@ pub(super) const OWN: &[Own] = &[
     channel("closechannel", "closechannel", &[SAT_PER_BYTE]),
     own("closeallchannels", &[SAT_PER_BYTE, switch("s", "yes"), switch("skip-confirmation", "yes")]),
     channel("abandonchannel", "abandonchannel", &[switch("i-know-what-i-am-doing", "yes")]),
-    own("listchannels", &[anyway("skip-peer-alias-lookup")]),
+    same("listchannels"),
     same("pendingchannels"),
     same("closedchannels"),
     own("exportchanbackup", &[named_place("chan-point")]),
