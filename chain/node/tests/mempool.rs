@@ -8,7 +8,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::opcodes::OP_TRUE;
 use bitcoin::opcodes::all::{OP_NOP5, OP_RETURN};
 use bitcoin::script::Builder;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxOut, transaction};
+use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxOut, Txid, transaction};
 use common::*;
 use leyden_consensus::Params;
 use leyden_net::{ChainView, MempoolView, TxName};
@@ -534,7 +534,12 @@ fn a_package_replaces_a_conflicting_package_by_paying_more() {
     bench.package(&[&one, &first]).unwrap();
     assert_eq!(reason(bench.package(&[&other, &bump(&other, 2_010)])), "insufficient fee");
     let second = bump(&other, 4_000);
-    assert_eq!(bench.package(&[&other, &second]), Ok(()));
+    let mut replaced = bench.replaced_by(&[&other, &second]).unwrap();
+    replaced.sort_unstable();
+    let mut gone = [one.compute_txid(), first.compute_txid()];
+    gone.sort_unstable();
+    assert_eq!(replaced, gone);
+    assert_eq!(bench.replaced_by(&[&other, &second]), Ok(Vec::new()), "again replaces nothing");
     assert!(bench.holds(&other) && bench.holds(&second) && !bench.holds(&one) && !bench.holds(&first));
 }
 
