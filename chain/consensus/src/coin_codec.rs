@@ -34,8 +34,13 @@ impl Coin {
     /// The stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48);
-        put_coin(&mut out, self);
+        self.put_bytes(&mut out);
         out
+    }
+
+    /// Appends the stored form.
+    pub fn put_bytes(&self, out: &mut Vec<u8>) {
+        put_coin(out, self);
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote.
@@ -50,20 +55,25 @@ impl BlockUndo {
     /// The stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put_number(&mut out, self.spent.len() as u128);
+        self.put_bytes(&mut out);
+        out
+    }
+
+    /// Appends the stored form.
+    pub fn put_bytes(&self, out: &mut Vec<u8>) {
+        put_number(out, self.spent.len() as u128);
         for coins in &self.spent {
-            put_number(&mut out, coins.len() as u128);
+            put_number(out, coins.len() as u128);
             for coin in coins {
-                put_coin(&mut out, coin);
+                put_coin(out, coin);
             }
         }
-        put_number(&mut out, self.overwritten.len() as u128);
+        put_number(out, self.overwritten.len() as u128);
         for (outpoint, coin) in &self.overwritten {
             out.extend_from_slice(outpoint.txid.as_byte_array());
-            put_number(&mut out, u128::from(outpoint.vout));
-            put_coin(&mut out, coin);
+            put_number(out, u128::from(outpoint.vout));
+            put_coin(out, coin);
         }
-        out
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote.

@@ -4,14 +4,13 @@
 //! to the caller, as independent jobs for as many threads as it has: the block counts as valid only once every
 //! [`ScriptCheck`] has passed. The jobs borrow the block, so none can outlive it (what CVE-2024-52911 was).
 
-use std::collections::HashSet;
-
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Transaction, TxOut, Txid, Wtxid};
 
 use crate::block::BlockContext;
 use crate::block_ids::{BlockIds, transaction_ids};
 use crate::coins::{BlockCoins, BlockUndo, Coin, CoinChanges, CoinSource, is_unspendable};
 use crate::error::{BlockError, ConnectError, DisconnectError, ScriptFailure, TransactionError};
+use crate::keyed_hash::IdSet;
 use crate::locktime::{MedianTimes, SequenceLocks, UnknownMedianTime, sequence_locks};
 use crate::params::{ExceptedRule, Params};
 use crate::script::sigops::{SigopRules, sigop_cost};
@@ -193,8 +192,10 @@ pub fn connect_identified<'b, S: CoinSource, M: MedianTimes + ?Sized>(
     let sigop_rules = sigop_rules(flags);
     let txids = ids.txids();
 
-    let mut coins = BlockCoins::default();
-    coins.load(&outside_inputs(block, txids), source).map_err(ConnectError::Source)?;
+    let outside = outside_inputs(block, txids);
+    let created: usize = block.txdata.iter().map(|tx| tx.output.len()).sum();
+    let mut coins = BlockCoins::with_capacity(outside.len().saturating_add(created));
+    coins.load(&outside, source).map_err(ConnectError::Source)?;
     let may_overwrite = params.is_excepted(hash, ExceptedRule::DuplicateCoinbase);
     if overwriting_is_possible(params) {
         refuse_overwriting(block, txids, &mut coins, source, may_overwrite)?;
@@ -263,7 +264,7 @@ pub fn disconnect_block<S: CoinSource>(
     for (index, (tx, txid)) in block.txdata.iter().zip(&txids).enumerate() {
         outpoints.extend(created_coins(tx, *txid, height, index == 0).map(|(outpoint, _)| outpoint));
     }
-    let mut coins = BlockCoins::default();
+    let mut coins = BlockCoins::with_capacity(outpoints.len());
     coins.load(&outpoints, source).map_err(DisconnectError::Source)?;
 
     // The coinbase spent nothing; every other transaction has its list.
@@ -322,7 +323,7 @@ fn sigop_rules(flags: ScriptFlags) -> SigopRules {
 
 /// What the block's inputs refer to, outputs of the block itself apart.
 fn outside_inputs(block: &Block, txids: &[Txid]) -> Vec<OutPoint> {
-    let inside: HashSet<&Txid> = txids.iter().collect();
+    let inside: IdSet<&Txid> = txids.iter().collect();
     let spending = block.txdata.iter().skip(1).flat_map(|tx| &tx.input);
     spending.map(|input| input.previous_output).filter(|outpoint| !inside.contains(&outpoint.txid)).collect()
 }

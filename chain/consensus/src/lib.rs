@@ -50,6 +50,7 @@ pub mod error;
 pub mod header;
 mod header_chain;
 pub mod header_tree;
+pub mod keyed_hash;
 pub mod locktime;
 pub mod merkle;
 pub mod network_file;

@@ -36,7 +36,7 @@ use leyden_consensus::{
 };
 
 use crate::chain_index::{ChainIndex, tip_of};
-use crate::coins_cache::{ChainCoins, Overlay};
+use crate::coins_cache::{ChainCoins, Overlay, OverlayCoins};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::header_rows;
 use crate::prepared::{Prepared, PreparedBlock, block_ids};
@@ -419,7 +419,7 @@ impl Chainstate {
         let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
         let block = self.stored_block(hash)?;
         let undo = self.store.undo(hash)?.ok_or(NodeError::MissingData(*hash))?;
-        let coins = disconnect_block(&block, known.height, undo, changes.coins()).map_err(|error| match error {
+        let coins = disconnect_block(&block, known.height, undo, &changes.coins()).map_err(|error| match error {
             DisconnectError::Source(error) => error,
             other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },
         })?;
@@ -453,7 +453,7 @@ impl Chainstate {
         jobs: &mut dyn ScriptJobs<'b>,
     ) -> Result<(), Refused> {
         let hash = block.block_hash();
-        let connected = self.check_coins(block, ids, context, changes.coins(), jobs)?;
+        let connected = self.check_coins(block, ids, context, &changes.coins(), jobs)?;
         let connected = connected.map_err(|cause| Refused::Invalid { hash, cause })?;
         Ok(changes.connect(BlockRef { hash, height: context.height }, block, ids, connected)?)
     }
@@ -464,14 +464,14 @@ impl Chainstate {
         block: &'b Block,
         ids: &BlockIds,
         context: &BlockContext,
-        overlay: &Overlay<'_>,
+        coins: &OverlayCoins<'_>,
         jobs: &mut dyn ScriptJobs<'b>,
     ) -> Result<Result<Connected<'b>, BlockError>, NodeError> {
         let times = |height: u32| {
             let index = read(&self.index);
             index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)
         };
-        match connect_identified(block, ids, context, overlay, &times, &self.params, jobs) {
+        match connect_identified(block, ids, context, coins, &times, &self.params, jobs) {
             Ok(connected) => Ok(Ok(connected)),
             Err(ConnectError::Block(cause)) => Ok(Err(cause)),
             Err(ConnectError::Source(error)) => Err(error.into()),
@@ -484,7 +484,7 @@ impl Chainstate {
         &self,
         block: &Block,
         header: &Header,
-        overlay: &Overlay<'_>,
+        coins: &OverlayCoins<'_>,
     ) -> Result<Result<CoinChanges, BlockError>, NodeError> {
         let context = read(&self.index).tree.context_for(header);
         let context = context.ok_or(NodeError::UnknownBlock(header.prev_blockhash))?;
@@ -493,7 +493,7 @@ impl Chainstate {
             return Ok(Err(cause));
         }
         let (checked, verified) =
-            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, overlay, jobs));
+            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, coins, jobs));
         Ok(checked?.and_then(|connected| verified.map_err(BlockError::from).map(|()| connected.changes)))
     }
 
@@ -506,9 +506,10 @@ impl Chainstate {
         let ids = block_ids(block);
         check_identified_body(block, &ids).map_err(invalid)?;
         check_identified_in_context(block, &ids, &context, &self.params).map_err(invalid)?;
-        let overlay = Overlay::new(&self.coins);
+        let mut overlay = Overlay::new(&self.coins);
+        let coins = overlay.coins();
         let (checked, verified) =
-            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, &overlay, jobs));
+            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, &coins, jobs));
         checked?.map_err(invalid)?;
         verified.map_err(|failure| invalid(failure.into()))
     }

@@ -4,10 +4,10 @@
 //! witnesses and, through the outpoints, to the outputs that it spends. Every flag only forbids more, so a success
 //! under some flags also stands for a success under fewer.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bitcoin::Wtxid;
+use leyden_consensus::keyed_hash::IdMap;
 use leyden_consensus::script::ScriptFlags;
 use leyden_consensus::{ScriptCheck, ScriptFailure, ScriptJobs};
 use rayon::prelude::*;
@@ -22,8 +22,8 @@ pub struct ScriptVerifier {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Wtxid, ScriptFlags>,
-    old: HashMap<Wtxid, ScriptFlags>,
+    young: IdMap<Wtxid, ScriptFlags>,
+    old: IdMap<Wtxid, ScriptFlags>,
 }
 
 impl ScriptVerifier {

@@ -7,7 +7,7 @@
 use bitcoin::{Block, BlockHash};
 use leyden_consensus::{BlockIds, CoinChanges, Connected};
 
-use crate::coins_cache::{ChainCoins, Overlay};
+use crate::coins_cache::{ChainCoins, Overlay, OverlayCoins};
 use crate::error::NodeError;
 use crate::filter_index::FilterWriter;
 use crate::store::{Batch, BatchKind, Store};
@@ -42,8 +42,8 @@ impl<'a> StepChanges<'a> {
     }
 
     /// The coins as they are after the changes.
-    pub(crate) fn coins(&self) -> &Overlay<'a> {
-        &self.overlay
+    pub(crate) fn coins(&mut self) -> OverlayCoins<'_> {
+        self.overlay.coins()
     }
 
     /// The block comes off the end of the active chain.

@@ -240,13 +240,22 @@ impl Store {
     /// Writes the batch whole or not at all.
     pub fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), NodeError> {
         let families = self.families()?;
-        let mut rows = WriteBatch::default();
+        // A row is a kind, a family and two lengths before its key and value.
+        let mut rows = WriteBatch::with_capacity_bytes(batch.memory());
+        let mut last = None;
         for batch::Change { family, key, value } in batch.changes() {
-            let place = family::tag(family).map(usize::from).and_then(|tag| families.get(tag));
-            let handle = place.ok_or_else(|| self.corrupt(&format!("column family {family}")))?;
+            // Most rows are of the family of the one before.
+            let handle = match last {
+                Some((name, handle)) if name == family => handle,
+                _ => {
+                    let place = family::tag(family).map(usize::from).and_then(|tag| families.get(tag));
+                    *place.ok_or_else(|| self.corrupt(&format!("column family {family}")))?
+                }
+            };
+            last = Some((family, handle));
             match value {
-                Some(value) => rows.put_cf(*handle, key, value),
-                None => rows.delete_cf(*handle, key),
+                Some(value) => rows.put_cf(handle, key, value),
+                None => rows.delete_cf(handle, key),
             }
         }
         self.write(batch.kind, rows, durability)

@@ -127,7 +127,7 @@ impl Core {
             self.look_at_block(&known, &block, check.level)?;
             let Some(overlay) = overlay.as_mut() else { continue };
             let undo = self.store.undo(&known.hash)?.ok_or_else(|| wrong(known.hash, "its undo data are missing"))?;
-            let changes = disconnect_block(&block, height, undo, &*overlay).map_err(|error| match error {
+            let changes = disconnect_block(&block, height, undo, &overlay.coins()).map_err(|error| match error {
                 DisconnectError::Source(error) => error.into(),
                 error => wrong(known.hash, error),
             })?;
@@ -144,7 +144,8 @@ impl Core {
         for known in taken_off.into_iter().rev() {
             go_on()?;
             let block = chain.stored_block(&known.hash)?;
-            let connected = chain.try_on(&block, &known.header, &overlay)?.map_err(|cause| wrong(known.hash, cause))?;
+            let connected = chain.try_on(&block, &known.header, &overlay.coins())?;
+            let connected = connected.map_err(|cause| wrong(known.hash, cause))?;
             overlay.apply(connected);
         }
         Ok(())

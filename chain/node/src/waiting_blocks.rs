@@ -1,10 +1,11 @@
 //! Blocks that were prepared and wait for their turn, with the outputs that they make.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::{Block, BlockHash, OutPoint, TxOut, Txid};
 use leyden_consensus::BlockIds;
+use leyden_consensus::keyed_hash::IdMap;
 
 use crate::sync::lock;
 
@@ -20,7 +21,7 @@ pub(crate) struct WaitingBlock {
     hash: BlockHash,
     block: Arc<Block>,
     ids: Arc<BlockIds>,
-    places: OnceLock<HashMap<Txid, usize>>,
+    places: OnceLock<IdMap<Txid, usize>>,
 }
 
 impl WaitingBlock {

@@ -218,9 +218,11 @@ impl TestChain {
         let undo = BlockUndo::from_bytes(&stored).unwrap();
         let back = disconnect_block(block, context.height, undo, &self.coins).unwrap();
         assert_eq!(back.len(), connected.changes.len());
-        for ((there, change), (back, reverse)) in connected.changes.iter().zip(&back) {
-            assert_eq!((there, change.before(), change.after()), (back, reverse.after(), reverse.before()));
-        }
+        let there: HashMap<OutPoint, _> =
+            connected.changes.iter().map(|(outpoint, change)| (*outpoint, (change.before(), change.after()))).collect();
+        let reverse: HashMap<OutPoint, _> =
+            back.iter().map(|(outpoint, change)| (*outpoint, (change.after(), change.before()))).collect();
+        assert_eq!(there, reverse);
 
         self.tree.mark_stored(&block.block_hash());
         self.connected.push((block.clone(), stored));

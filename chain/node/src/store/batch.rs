@@ -26,6 +26,10 @@ struct RowRef {
     value: Option<usize>,
 }
 
+/// Bytes of an input's row in `spends`, and of a transaction's rows in `positions` and `txids`, with their keys.
+const SPEND_BYTES: usize = 36 + 40;
+const PLACE_BYTES: usize = 2 * (32 + 8);
+
 /// A row that is set, or removed if there is no value.
 pub(super) struct Change<'a> {
     pub(super) family: &'static str,
@@ -62,6 +66,21 @@ impl Batch {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
         self.rows.push(RowRef { family, key: key.len(), value: Some(value.len()) });
+    }
+
+    /// [`put`](Self::put) of a value that is appended where it stays.
+    fn put_written(&mut self, family: &'static str, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(key);
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        let value = self.bytes.len().saturating_sub(before);
+        self.rows.push(RowRef { family, key: key.len(), value: Some(value) });
+    }
+
+    /// Makes room for so many rows of so many bytes together, keys and values.
+    pub(crate) fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.rows.reserve(rows);
+        self.bytes.reserve(bytes);
     }
 
     pub(super) fn delete(&mut self, family: &'static str, key: &[u8]) {
@@ -101,7 +120,7 @@ impl Batch {
 
     /// Adds the coins that a block has spent, to disconnect it by.
     pub fn put_undo(&mut self, hash: &BlockHash, undo: &BlockUndo) {
-        self.put(family::UNDO, hash.as_byte_array(), &undo.to_bytes());
+        self.put_written(family::UNDO, hash.as_byte_array(), |bytes| undo.put_bytes(bytes));
     }
 
     /// The block's body and undo data are no longer kept.
@@ -114,13 +133,16 @@ impl Batch {
     pub fn put_coin(&mut self, outpoint: &OutPoint, coin: Option<&Coin>) {
         let key = codec::outpoint_key(outpoint);
         match coin {
-            Some(coin) => self.put(family::COINS, &key, &coin.to_bytes()),
+            Some(coin) => self.put_written(family::COINS, &key, |bytes| coin.put_bytes(bytes)),
             None => self.delete(family::COINS, &key),
         }
     }
 
     /// The block and its transactions are now at this height of the active chain.
     pub fn put_active(&mut self, height: u32, hash: &BlockHash, block: &Block, txids: &[Txid]) {
+        let inputs: usize = block.txdata.iter().map(|transaction| transaction.input.len()).sum();
+        let (spends, places) = (inputs.saturating_mul(SPEND_BYTES), txids.len().saturating_mul(PLACE_BYTES));
+        self.reserve(inputs.saturating_add(2 * txids.len()), spends.saturating_add(places));
         self.put(family::ACTIVE, &height.to_be_bytes(), hash.as_byte_array());
         let mut txids: Vec<(Txid, TxPosition)> =
             (0u32..).zip(txids).map(|(index, txid)| (*txid, TxPosition { height, index })).collect();

@@ -95,10 +95,13 @@ pub struct SpendRecord {
 }
 
 impl SpendRecord {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut value = self.txid.as_byte_array().to_vec();
-        value.extend_from_slice(&self.input.to_le_bytes());
-        value.extend_from_slice(&self.height.to_le_bytes());
+    pub(super) fn encode(&self) -> [u8; 40] {
+        let mut value = [0; 40];
+        let (txid, place) = value.split_at_mut(32);
+        let (input, height) = place.split_at_mut(4);
+        txid.copy_from_slice(self.txid.as_byte_array());
+        input.copy_from_slice(&self.input.to_le_bytes());
+        height.copy_from_slice(&self.height.to_le_bytes());
         value
     }
 

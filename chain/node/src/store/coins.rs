@@ -18,7 +18,6 @@
 //! * Blocks are only ever added between the rows' block and the tip: whoever takes one off flushes before, and writes the
 //!   coins of that step with its tip.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint};
 use leyden_consensus::Coin;
+use leyden_consensus::keyed_hash::OutPointMap;
 
 use super::{Batch, BatchKind, Durability, FORMAT, Store, codec, family};
 use crate::error::{NodeError, StoreError};
@@ -67,7 +67,7 @@ pub(super) struct Coins {
 
 #[derive(Default)]
 struct Memory {
-    changed: HashMap<OutPoint, Changed>,
+    changed: OutPointMap<Changed>,
     changed_bytes: usize,
     blocks: u32,
     block_bytes: usize,
@@ -96,8 +96,8 @@ struct Changed {
 /// since is forgotten.
 #[derive(Default)]
 struct Lately {
-    young: HashMap<OutPoint, Option<Coin>>,
-    old: HashMap<OutPoint, Option<Coin>>,
+    young: OutPointMap<Option<Coin>>,
+    old: OutPointMap<Option<Coin>>,
     young_bytes: usize,
 }
 
@@ -132,7 +132,6 @@ impl Memory {
     }
 
     fn change(&mut self, outpoint: OutPoint, StepCoin { existed, now }: StepCoin) {
-        self.lately.remove(&outpoint);
         match self.changed.entry(outpoint) {
             Entry::Occupied(mut entry) => {
                 self.changed_bytes = self.changed_bytes.saturating_sub(memory_of(entry.get().coin.as_ref()));
@@ -145,6 +144,10 @@ impl Memory {
             }
             Entry::Vacant(_) if !existed && now.is_none() => {}
             Entry::Vacant(entry) => {
+                // What was not there is at most known not to be there, which is hidden now, and true again once it is spent.
+                if existed {
+                    self.lately.remove(&outpoint);
+                }
                 self.changed_bytes = self.changed_bytes.saturating_add(memory_of(now.as_ref()));
                 entry.insert(Changed { coin: now, is_fresh: !existed });
             }
@@ -185,43 +188,50 @@ impl Store {
         Coin::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("a coin"))
     }
 
-    /// The coins at these outpoints, which stay in memory. Only for who holds the chain: nobody else may be sure that what
-    /// was read is still so when it is remembered.
-    pub(crate) fn remembered_coins(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Coin>>, StoreError> {
+    /// The unspent outputs at the tip, in the order asked for.
+    pub(crate) fn coins(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Coin>>, StoreError> {
         let mut coins = Vec::with_capacity(outpoints.len());
-        let (mut missing, mut aged) = (Vec::new(), Vec::new());
+        let mut missing = Vec::new();
         {
             let memory = read(&self.coins.memory);
             for (place, outpoint) in outpoints.iter().enumerate() {
                 let known = memory.known(outpoint);
                 if known.is_none() {
                     missing.push(place);
-                } else if memory.lately.old.contains_key(outpoint) {
-                    aged.push(*outpoint);
                 }
                 coins.push(known.cloned().flatten());
             }
         }
-        if missing.is_empty() && aged.is_empty() {
-            return Ok(coins);
-        }
-        let mut fetched = Vec::with_capacity(missing.len());
         for place in missing {
             let (Some(outpoint), Some(coin)) = (outpoints.get(place), coins.get_mut(place)) else { continue };
             *coin = self.coin_row(outpoint)?;
-            fetched.push((*outpoint, coin.clone()));
-        }
-        let limit = self.coins.read_bytes.load(Ordering::Relaxed);
-        let mut memory = write(&self.coins.memory);
-        for outpoint in aged {
-            if let Some(coin) = memory.lately.old.remove(&outpoint) {
-                memory.lately.insert(limit, outpoint, coin);
-            }
-        }
-        for (outpoint, coin) in fetched {
-            memory.lately.insert(limit, outpoint, coin);
         }
         Ok(coins)
+    }
+
+    /// [`coin`](Self::coin), which stays in memory. Only for who holds the chain: nobody else may be sure that what was read
+    /// is still so when it is remembered.
+    pub(crate) fn remembered_coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
+        let (known, is_aged) = {
+            let memory = read(&self.coins.memory);
+            let is_aged = || !memory.changed.contains_key(outpoint) && !memory.lately.young.contains_key(outpoint);
+            let known = memory.known(outpoint).cloned();
+            (known.clone(), known.is_some() && is_aged())
+        };
+        if let Some(coin) = &known
+            && !is_aged
+        {
+            return Ok(coin.clone());
+        }
+        let coin = match known {
+            Some(coin) => coin,
+            None => self.coin_row(outpoint)?,
+        };
+        let limit = self.coins.read_bytes.load(Ordering::Relaxed);
+        let lately = &mut write(&self.coins.memory).lately;
+        lately.remove(outpoint);
+        lately.insert(limit, *outpoint, coin.clone());
+        Ok(coin)
     }
 
     /// The block to which the rows belong, if that is not the tip.
@@ -235,7 +245,7 @@ impl Store {
         mut batch: Batch,
         tip: &BlockHash,
         (blocks, block_bytes): (u32, usize),
-        coins: HashMap<OutPoint, StepCoin>,
+        coins: impl Iterator<Item = (OutPoint, StepCoin)>,
     ) -> Result<(), NodeError> {
         let moving = lock(&self.staging.moving);
         let rows_at = match self.coins_at()? {
@@ -250,7 +260,7 @@ impl Store {
             memory.tip = Some(*tip);
             memory.blocks = memory.blocks.saturating_add(blocks);
             memory.block_bytes = memory.block_bytes.saturating_add(block_bytes);
-            coins.into_iter().for_each(|(outpoint, coin)| memory.change(outpoint, coin));
+            coins.for_each(|(outpoint, coin)| memory.change(outpoint, coin));
         }
         if self.coins.is_flush_due() { self.flush(&moving) } else { Ok(()) }
     }
@@ -260,11 +270,11 @@ impl Store {
         &self,
         mut batch: Batch,
         tip: &BlockHash,
-        coins: HashMap<OutPoint, StepCoin>,
+        coins: impl Iterator<Item = (OutPoint, StepCoin)>,
     ) -> Result<(), NodeError> {
         let _moving = lock(&self.staging.moving);
         self.check_flushed()?;
-        let mut coins: Vec<_> = coins.into_iter().collect();
+        let mut coins: Vec<_> = coins.collect();
         // In the order of the database, whose memory takes neighbours faster than it takes one here and one there.
         coins.sort_unstable_by_key(|(outpoint, _)| *outpoint);
         for (outpoint, coin) in &coins {
@@ -310,9 +320,10 @@ impl Store {
             self.commit(&batch, Durability::Buffered)?;
         }
         let limit = self.coins.read_bytes.load(Ordering::Relaxed);
-        let mut memory = write(&self.coins.memory);
+        let memory = &mut *write(&self.coins.memory);
         (memory.blocks, memory.block_bytes, memory.changed_bytes) = (0, 0, 0);
-        for (outpoint, Changed { coin, .. }) in std::mem::take(&mut memory.changed) {
+        // The table keeps its room: as many will come again.
+        for (outpoint, Changed { coin, .. }) in memory.changed.drain() {
             if coin.is_some() {
                 memory.lately.insert(limit, outpoint, coin);
             }
