@@ -214,7 +214,7 @@ impl Chainstate {
         batch.put_header(known.height, &known.header, HeaderStatus::HEADER.with_block());
         batch.put_body(&hash, &body);
         self.store.commit(&batch, Durability::Buffered)?;
-        self.store.remember(hash, &block);
+        self.store.remember(hash, &block, body.len());
         if self.ids.len() >= IDS_KEPT {
             self.ids.pop_front();
         }

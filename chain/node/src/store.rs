@@ -37,7 +37,7 @@ mod rewind;
 mod scan;
 mod staged;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
@@ -186,8 +186,17 @@ pub struct UtxoStats {
     pub amount: Amount,
 }
 
-/// Blocks kept in memory, because several readers want each new one.
+/// Blocks kept in memory, because several readers want each new one: so many, or as many as have so many bytes together. In
+/// memory a block of payments takes some three times its bytes.
 const RECENT_BLOCKS: usize = 16;
+const RECENT_BYTES: usize = 8 << 20;
+
+/// A block that was stored or read lately.
+struct RecentBlock {
+    hash: BlockHash,
+    block: Arc<Block>,
+    bytes: usize,
+}
 
 /// The open database. It is closed, and its lock released, when the last handle to it is dropped.
 pub struct Store {
@@ -198,7 +207,7 @@ pub struct Store {
     halted: OnceLock<StoreError>,
     /// Cancelled once [`Self::halted`] is set.
     halt: CancellationToken,
-    recent: Mutex<Vec<(BlockHash, Arc<Block>)>>,
+    recent: Mutex<VecDeque<RecentBlock>>,
     step_bytes: usize,
     keeps_filters: bool,
     staging: Staging,
@@ -335,13 +344,13 @@ impl Store {
     /// [lost](Self::lost_blocks).
     pub fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, StoreError> {
         let recent = lock(&self.recent);
-        if let Some((_, block)) = recent.iter().find(|(known, _)| known == hash) {
-            return Ok(Some(Arc::clone(block)));
+        if let Some(recent) = recent.iter().find(|recent| recent.hash == *hash) {
+            return Ok(Some(Arc::clone(&recent.block)));
         }
         drop(recent);
         let block = self.block_on_disk(hash)?.map(Arc::new);
         if let Some(block) = &block {
-            self.remember(*hash, block);
+            self.remember(*hash, block, block.total_size());
         }
         Ok(block)
     }
@@ -364,16 +373,18 @@ impl Store {
         Ok(block.ok())
     }
 
-    /// Keeps a block at hand that was just stored.
-    pub fn remember(&self, hash: BlockHash, block: &Arc<Block>) {
+    /// Keeps a block at hand that was just stored, with the length of its body.
+    pub(crate) fn remember(&self, hash: BlockHash, block: &Arc<Block>, bytes: usize) {
         let mut recent = lock(&self.recent);
-        if recent.iter().any(|(known, _)| *known == hash) {
+        if recent.iter().any(|known| known.hash == hash) {
             return;
         }
-        if recent.len() >= RECENT_BLOCKS {
-            recent.remove(0);
+        recent.push_back(RecentBlock { hash, block: Arc::clone(block), bytes });
+        let mut left = recent.iter().fold(0usize, |sum, known| sum.saturating_add(known.bytes));
+        // The last one stays whatever its size.
+        while recent.len() > 1 && (recent.len() > RECENT_BLOCKS || left > RECENT_BYTES) {
+            left = left.saturating_sub(recent.pop_front().map_or(0, |known| known.bytes));
         }
-        recent.push((hash, Arc::clone(block)));
     }
 
     /// The coins that the block spent, if it was ever connected.

@@ -85,7 +85,7 @@ impl Store {
             hook,
             halted: OnceLock::new(),
             halt: CancellationToken::new(),
-            recent: Mutex::new(Vec::new()),
+            recent: Mutex::default(),
             step_bytes,
             keeps_filters: filters,
             staging: Staging::default(),
