@@ -192,8 +192,9 @@ async fn alias_color_and_addresses_change_and_what_no_setting_says_holds_after_a
     })
     .await
     .unwrap();
-    let listed = bob.lightning().list_channels(ListChannelsRequest { peer_alias_lookup: true, ..Default::default() });
-    assert_eq!(listed.await.unwrap().into_inner().channels[0].peer_alias, "carol");
+    let request = ListChannelsRequest { peer_alias_lookup: true, ..Default::default() };
+    let listed = bob.lightning().list_channels(request).await.unwrap().into_inner();
+    assert_eq!(listed.channels[0].peer_alias, "carol");
     let aliases = client.lightning().list_aliases(ListAliasesRequest {}).await.unwrap().into_inner().alias_maps;
     assert_eq!((aliases.len(), aliases[0].aliases.len()), (1, 1));
     pair.alice.terminate();

@@ -313,17 +313,17 @@ async fn neither_network_gives_up_a_block_that_a_swap_still_needs() {
     bob.reaches("locked").await;
     bob.south().mine(MANY, Some(NOBODY)).await.unwrap();
     agree(bob.south(), alice.south()).await;
-    let has_pruned = |height: u32| {
-        let output = run_leyden(bob.daemon.data_dir(), &["--network", "south", "chain", "block", &height.to_string()]);
+    let has_pruned = |who: &Person, height: u32| {
+        let output = run_leyden(who.daemon.data_dir(), &["--network", "south", "chain", "block", &height.to_string()]);
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() || words.contains("is pruned"), "{words}");
         !output.status.success()
     };
-    wait_until("old blocks to be pruned", || async { Ok(has_pruned(50)) }).await.unwrap();
-    assert!(!has_pruned(locked_at - 1), "from below its lock on they stay");
+    wait_until("old blocks to be pruned", || async { Ok(has_pruned(&bob, 50)) }).await.unwrap();
+    assert!(!has_pruned(&bob, locked_at - 1), "from below its lock on they stay");
     bob.dies().await;
     bob.south().mine(1, Some(NOBODY)).await.unwrap();
     bob.reaches("locked").await;
     assert_eq!(bob.swap().await.give.unwrap().confirmations, MANY + 2);
-    assert!(!has_pruned(locked_at - 1));
+    assert!(!has_pruned(&bob, locked_at - 1));
 }

@@ -316,7 +316,9 @@ mod tests {
     fn whatever_happens_to_an_outpoint_the_change_is_from_the_first_to_the_last() {
         use CoinChange::{Added, Removed, Replaced};
         let replaced = |before, after| Some(Replaced { before: coin(before), after: coin(after) });
-        let table: [(Option<u64>, &[Option<u64>], &[Option<u64>], Option<CoinChange>); 14] = [
+        // What was there, what happens to it, what each answers, and the change.
+        type Case<'a> = (Option<u64>, &'a [Option<u64>], &'a [Option<u64>], Option<CoinChange>);
+        let table: [Case<'_>; 14] = [
             (None, &[], &[], None),
             (None, &[None], &[None], None),
             (None, &[Some(2)], &[None], Some(Added(coin(2)))),

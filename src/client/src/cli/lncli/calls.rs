@@ -265,6 +265,7 @@ pub(super) const CALLS: &[Entry] = &[
         joins: false,
         or: Some(("failure", &IMPORT_FAILURE)),
         shape: None,
+        asks: None,
     },
     call("querymc", "routerrpc.Router/QueryMissionControl", &[]),
     call(
@@ -527,6 +528,7 @@ static IMPORT_FAILURE: Entry = Entry {
     joins: false,
     or: None,
     shape: None,
+    asks: None,
 };
 
 static DELETE_FAILED_PAYMENTS: Entry = Entry {
