@@ -79,11 +79,12 @@ impl State {
     }
 
     /// What claims could spend if this transaction were made: coins that are confirmed or change of our own, those set
-    /// aside for claims among them.
+    /// aside for claims among them, and none that is leased: somebody is about to spend it.
     pub(super) fn left_after(&self, transaction: Option<&Transaction>) -> Amount {
         let inputs = transaction.map(|tx| tx.input.as_slice()).unwrap_or_default();
         let spent: HashSet<OutPoint> = inputs.iter().map(|input| input.previous_output).collect();
-        let promised: HashSet<OutPoint> = self.reserved.values().flatten().copied().collect();
+        let promised: HashSet<OutPoint> =
+            self.reserved.values().flatten().chain(self.leases.coins()).copied().collect();
         // What paid an unconfirmed coin cannot be any more once a rival of it is.
         let is_replaced = |outpoint: &OutPoint| {
             let old = self.wallet.tx_graph().get_tx(outpoint.txid);

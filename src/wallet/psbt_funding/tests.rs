@@ -180,3 +180,18 @@ fn a_psbt_takes_nothing_from_what_is_kept_back_for_claims() {
     let rate = FeeRate::BROADCAST_MIN;
     assert!(wallet.pay(&[(elsewhere(), Amount::from_sat(5_000))], rate, &Coins::default()).is_err(), "it is leased");
 }
+
+#[test]
+fn what_one_psbt_has_leased_is_no_reserve_for_another_one() {
+    let wallet = wallet_with(&[100_000, 60_000]);
+    wallet.keep_reserve_for(leyden_channels::types::ChannelId([1; 32]));
+    let coin = |sat| wallet.unspent().iter().find(|coin| coin.amount.to_sat() == sat).unwrap().outpoint;
+    let (large, small) = (coin(100_000), coin(60_000));
+    wallet.fund_psbt(funding(template(&[(elsewhere(), 98_000)], &[large]), Selection::Whole)).unwrap();
+    let rest = funding(template(&[(elsewhere(), 58_000)], &[small]), Selection::Whole);
+    let refused = wallet.fund_psbt(rest).unwrap_err();
+    assert!(matches!(refused, PsbtError::Wallet(WalletError::Reserve { .. })), "both would empty it: {refused}");
+    let pay = |sat| wallet.pay(&[(elsewhere(), Amount::from_sat(sat))], FeeRate::BROADCAST_MIN, &Coins::default());
+    assert!(matches!(pay(58_000), Err(WalletError::Reserve { .. })));
+    pay(45_000).unwrap();
+}
