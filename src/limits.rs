@@ -133,6 +133,9 @@ pub(crate) const MAX_KNOWN_CALLERS: usize = 96;
 pub(crate) const MAX_LOG_ANSWER: u64 = 1 << 20;
 /// Addresses in what the node says of itself: each is some 20 bytes in every node's graph.
 pub(crate) const MAX_ANNOUNCED_ADDRESSES: usize = 16;
+/// Calls at a time that sign for programs or look for their keys; others wait for their turn. Each takes some milliseconds of a
+/// processor, or a second where ten thousand keys are looked through.
+pub(crate) const MAX_SIGNING_AT_ONCE: usize = 2;
 /// Callers that wait until something stands in the chain, all together: each reads every block. Loop has a few for each swap.
 pub(crate) const MAX_CHAIN_WATCHES: usize = 256;
 /// Calls at a time on one connection of gRPC.

@@ -79,7 +79,7 @@ pub(crate) struct LightningNode {
     crossings: CrossingCalls,
     /// That of the daemon's second network, if this is the first's.
     second: Option<NodeHere>,
-    signing_sessions: Musig2Sessions,
+    signing_sessions: Arc<Musig2Sessions>,
 }
 
 impl LightningNode {
@@ -97,7 +97,7 @@ impl LightningNode {
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
-            Self { runtime, crossings, second, signing_sessions: Musig2Sessions::default() }
+            Self { runtime, crossings, second, signing_sessions: Arc::default() }
         }))
     }
 

@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     api::{ApiError, FundPsbt, Lease, PsbtFunded, Psbts},
-    wallet::{leases, psbt_funding::PsbtFunding, psbt_signing::PsbtError},
+    wallet::{
+        leases,
+        psbt_funding::PsbtFunding,
+        psbt_signing::PsbtError,
+    },
 };
 
 #[async_trait]
@@ -49,7 +53,7 @@ impl Psbts for LightningNode {
     }
 
     async fn sign_psbt(&self, mut psbt: Psbt) -> Result<(Psbt, Vec<usize>), ApiError> {
-        self.read(move |services| {
+        self.sign_in_turn(move |services| {
             let signed = services.wallet.sign_psbt(&mut psbt).map_err(psbt_error)?;
             Ok((psbt, signed))
         })
@@ -57,7 +61,7 @@ impl Psbts for LightningNode {
     }
 
     async fn finalize_psbt(&self, psbt: Psbt) -> Result<(Psbt, Transaction), ApiError> {
-        self.read(move |services| services.wallet.finalize_psbt(psbt).map_err(psbt_error)).await
+        self.sign_in_turn(move |services| services.wallet.finalize_psbt(psbt).map_err(psbt_error)).await
     }
 }
 
@@ -71,6 +75,7 @@ pub(super) fn psbt_error(error: PsbtError) -> ApiError {
         | PsbtError::NoUtxo { .. }
         | PsbtError::WrongUtxo { .. }
         | PsbtError::Sighash { .. }
+        | PsbtError::TooHeavy { .. }
         | PsbtError::Complete
         | PsbtError::NotFinal { .. }
         | PsbtError::Extract(_) => ApiError::invalid(error.to_string()),

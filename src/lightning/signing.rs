@@ -1,10 +1,14 @@
 //! Keys that are lent to programs, and what they have signed.
 
+use std::sync::{Arc, LazyLock};
+
 use async_trait::async_trait;
 use bitcoin::{
     Address, Transaction, TxOut, Witness,
     secp256k1::{PublicKey, SECP256K1, SecretKey, ecdh::SharedSecret},
+    sighash::SighashCache,
 };
+use tokio::sync::Semaphore;
 
 use super::{LightningNode, psbts::psbt_error};
 use crate::{
@@ -12,6 +16,8 @@ use crate::{
         ApiError, CoinToSign, CombinedKey, KeyChoice, KeyLocator, OpenSigningSession, OutputToSign, PUBLIC_NONCE,
         SessionId, SignWithKey, Signing, SigningSession, Tweaks,
     },
+    driver::services::Services,
+    limits::MAX_SIGNING_AT_ONCE,
     wallet::{
         lent::LentError,
         musig2::{Musig2Error, PartialSignature, PublicNonce},
@@ -50,12 +56,14 @@ impl Signing for LightningNode {
         spent: Vec<TxOut>,
         asked: Vec<(KeyChoice, OutputToSign)>,
     ) -> Result<Vec<Vec<u8>>, ApiError> {
-        self.read(move |services| {
-            let sign = |(key, output): (KeyChoice, OutputToSign)| {
-                let key = services.keys.lent(key).map_err(lent_error)?;
-                signing::sign_output(&transaction, &spent, &output, key).map_err(sign_error)
+        let (keys, outputs): (Vec<KeyChoice>, Vec<OutputToSign>) = asked.into_iter().unzip();
+        self.sign_in_turn(move |services| {
+            let keys = services.keys.lent_all(&keys).map_err(lent_error)?;
+            let mut cache = SighashCache::new(&transaction);
+            let sign = |(output, key): (&OutputToSign, SecretKey)| {
+                signing::sign_output(&mut cache, &spent, output, key).map_err(sign_error)
             };
-            asked.into_iter().map(sign).collect()
+            outputs.iter().zip(keys).map(sign).collect()
         })
         .await
     }
@@ -66,7 +74,7 @@ impl Signing for LightningNode {
         spent: Vec<TxOut>,
         coins: Vec<CoinToSign>,
     ) -> Result<Vec<Witness>, ApiError> {
-        self.read(move |services| {
+        self.sign_in_turn(move |services| {
             let sign = |coin: &CoinToSign| services.wallet.input_script(&transaction, &spent, coin).map_err(sign_error);
             coins.iter().map(sign).collect()
         })
@@ -82,17 +90,20 @@ impl Signing for LightningNode {
     }
 
     async fn combine_keys(&self, keys: Vec<PublicKey>, tweaks: Tweaks) -> Result<CombinedKey, ApiError> {
-        self.read(move |_| combined(&keys, &tweaks)).await
+        self.sign_in_turn(move |_| combined(&keys, &tweaks)).await
     }
 
     async fn open_signing_session(&self, request: OpenSigningSession) -> Result<SigningSession, ApiError> {
         let OpenSigningSession { at, keys, tweaks, nonces } = request;
-        let secret = self.lent(KeyChoice::At(at)).await?;
-        let key = combined(&keys, &tweaks)?;
-        let nonces = public_nonces(&nonces)?;
-        let opened =
-            self.signing_sessions.open(secret, &keys, &tweaks, &nonces, &rand::random()).map_err(session_error)?;
-        Ok(SigningSession { id: opened.id, key, nonce: opened.nonce, has_all_nonces: opened.has_all_nonces })
+        let sessions = Arc::clone(&self.signing_sessions);
+        self.sign_in_turn(move |services| {
+            let secret = one_lent(services, KeyChoice::At(at))?;
+            let nonces = public_nonces(&nonces)?;
+            let opened = sessions.open(secret, &keys, &tweaks, &nonces, &rand::random()).map_err(session_error)?;
+            let key = combined(&keys, &tweaks)?;
+            Ok(SigningSession { id: opened.id, key, nonce: opened.nonce, has_all_nonces: opened.has_all_nonces })
+        })
+        .await
     }
 
     async fn add_nonces(&self, session: SessionId, nonces: Vec<[u8; PUBLIC_NONCE]>) -> Result<bool, ApiError> {
@@ -124,10 +135,37 @@ impl Signing for LightningNode {
 }
 
 impl LightningNode {
-    /// On a thread that may take its time: a key may have to be looked for.
     async fn lent(&self, key: KeyChoice) -> Result<SecretKey, ApiError> {
-        self.read(move |services| services.keys.lent(key).map_err(lent_error)).await
+        match key {
+            KeyChoice::At(_) => self.read(move |services| one_lent(services, key)).await,
+            // It has to be looked for.
+            KeyChoice::Public { .. } => self.sign_in_turn(move |services| one_lent(services, key)).await,
+        }
     }
+
+    /// On a thread that may take its time, a few at a time: a crowd of such calls waits, and takes neither all threads nor the
+    /// processor from payments. Whoever has hung up meanwhile costs nothing.
+    pub(super) async fn sign_in_turn<T: Send + 'static>(
+        &self,
+        sign: impl FnOnce(&Arc<Services>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turns = Arc::clone(&SIGNING_TURNS);
+        let turn = turns.acquire_owned().await.map_err(|error| ApiError::internal(error.to_string()))?;
+        self.read(move |services| {
+            let signed = sign(services);
+            drop(turn);
+            signed
+        })
+        .await
+    }
+}
+
+/// Of the process, whatever networks it is on.
+static SIGNING_TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_SIGNING_AT_ONCE)));
+
+fn one_lent(services: &Services, key: KeyChoice) -> Result<SecretKey, ApiError> {
+    let found = services.keys.lent_all(&[key]).map_err(lent_error)?;
+    found.first().copied().ok_or_else(|| ApiError::internal("a key was asked for, and none came"))
 }
 
 fn combined(keys: &[PublicKey], tweaks: &Tweaks) -> Result<CombinedKey, ApiError> {
@@ -142,7 +180,9 @@ fn public_nonces(nonces: &[[u8; PUBLIC_NONCE]]) -> Result<Vec<PublicNonce>, ApiE
 
 fn lent_error(error: LentError) -> ApiError {
     match error {
-        LentError::Own(_) | LentError::Beyond { .. } => ApiError::invalid(error.to_string()),
+        LentError::Own(_) | LentError::Beyond { .. } | LentError::TooManyFamilies(_) => {
+            ApiError::invalid(error.to_string())
+        }
         LentError::Unknown { .. } => ApiError::not_found(error.to_string()),
     }
 }
@@ -164,6 +204,7 @@ fn session_error(error: SessionError) -> ApiError {
         SessionError::Unknown(_) => ApiError::not_found(error.to_string()),
         SessionError::TooFewKeys
         | SessionError::TooManyKeys(_)
+        | SessionError::TooManyTweaks(_)
         | SessionError::TooManyNonces { .. }
         | SessionError::Musig2(_) => ApiError::invalid(error.to_string()),
         SessionError::TooMany

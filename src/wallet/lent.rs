@@ -11,6 +11,8 @@
 //! there. With the identity a program can speak, and make invoices and announcements, in the node's name; that is what a
 //! macaroon with `signer:generate` allows, as with LND.
 
+use std::collections::HashMap;
+
 use bitcoin::{
     bip32::{Xpriv, Xpub},
     secp256k1::{PublicKey, SECP256K1, SecretKey},
@@ -21,9 +23,11 @@ use super::keys::{
     coin_type, derive, hard, soft,
 };
 
-/// How many keys of a family are looked through for one of which only the public key is known: a tenth of LND's, some hundred
+/// How many keys of a family are looked through for those of which only the public key is known: a tenth of LND's, some hundred
 /// milliseconds on a slow machine.
 pub(crate) const LOOKED_THROUGH: u32 = 10_000;
+/// Families that are looked through for one request: a program's keys are of one or two.
+const FAMILIES_LOOKED_THROUGH: usize = 4;
 
 /// A key of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +61,10 @@ pub(crate) enum LentError {
         "unable to find private key for public key {key}: it is none of the first {LOOKED_THROUGH} of family {family}"
     )]
     Unknown { family: u32, key: PublicKey },
+    #[error(
+        "keys of {0} families are named without their places; at most {FAMILIES_LOOKED_THROUGH} are looked through at a time"
+    )]
+    TooManyFamilies(usize),
 }
 
 /// The first number that is none of a derivation without hardening.
@@ -64,21 +72,61 @@ const END: u32 = 1 << 31;
 
 impl NodeKeys {
     /// A key that a program may sign with.
+    #[cfg(test)]
     pub(crate) fn lent(&self, choice: KeyChoice) -> Result<SecretKey, LentError> {
-        match choice {
-            KeyChoice::At(KeyLocator { family, index }) if index < END => {
-                Ok(derive(&self.lent_family(family)?, &[soft(index)]).private_key)
-            }
-            KeyChoice::At(KeyLocator { family, index }) => Err(LentError::Beyond { family, index }),
-            KeyChoice::Public { family, key } => {
-                let private = self.lent_family(family)?;
-                let public = Xpub::from_priv(SECP256K1, &private);
-                let is_it =
-                    |index: &u32| public.ckd_pub(SECP256K1, soft(*index)).is_ok_and(|found| found.public_key == key);
-                let index = (0..LOOKED_THROUGH).find(is_it).ok_or(LentError::Unknown { family, key })?;
-                Ok(derive(&private, &[soft(index)]).private_key)
+        self.lent_all(&[choice]).map(|keys| keys[0])
+    }
+
+    /// Keys that a program may sign with, in the order of the choices. However many they are, each family is looked through once.
+    pub(crate) fn lent_all(&self, choices: &[KeyChoice]) -> Result<Vec<SecretKey>, LentError> {
+        let mut wanted: HashMap<u32, HashMap<PublicKey, Option<u32>>> = HashMap::new();
+        for choice in choices {
+            if let KeyChoice::Public { family, key } = choice {
+                wanted.entry(*family).or_default().insert(*key, None);
             }
         }
+        if wanted.len() > FAMILIES_LOOKED_THROUGH {
+            return Err(LentError::TooManyFamilies(wanted.len()));
+        }
+        for (family, keys) in &mut wanted {
+            self.look_for(*family, keys)?;
+        }
+        let mut families: HashMap<u32, Xpriv> = HashMap::new();
+        let lend = |choice: &KeyChoice| {
+            let KeyLocator { family, index } = match *choice {
+                KeyChoice::At(at) => at,
+                KeyChoice::Public { family, key } => {
+                    let found = wanted.get(&family).and_then(|keys| keys.get(&key).copied().flatten());
+                    KeyLocator { family, index: found.ok_or(LentError::Unknown { family, key })? }
+                }
+            };
+            if index >= END {
+                return Err(LentError::Beyond { family, index });
+            }
+            let root = match families.get(&family) {
+                Some(root) => *root,
+                None => *families.entry(family).or_insert(self.lent_family(family)?),
+            };
+            Ok(derive(&root, &[soft(index)]).private_key)
+        };
+        choices.iter().map(lend).collect()
+    }
+
+    /// Finds the places of keys.
+    fn look_for(&self, family: u32, keys: &mut HashMap<PublicKey, Option<u32>>) -> Result<(), LentError> {
+        let public = Xpub::from_priv(SECP256K1, &self.lent_family(family)?);
+        let mut missing = keys.len();
+        for index in 0..LOOKED_THROUGH {
+            if missing == 0 {
+                break;
+            }
+            let Ok(found) = public.ckd_pub(SECP256K1, soft(index)) else { continue };
+            if let Some(place) = keys.get_mut(&found.public_key) {
+                *place = Some(index);
+                missing = missing.saturating_sub(1);
+            }
+        }
+        Ok(())
     }
 
     /// `m/1017'/coin'/family'/0`.
@@ -131,5 +179,20 @@ mod tests {
         assert_eq!(keys.lent(KeyChoice::Public { family: 99, key }), Ok(secret));
         let elsewhere = keys.lent(KeyChoice::Public { family: 99, key: keys.node_id() });
         assert!(matches!(elsewhere, Err(LentError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_family_is_looked_through_once_for_all_keys_of_a_request() {
+        let keys = keys();
+        let last = KeyLocator { family: 99, index: LOOKED_THROUGH - 1 };
+        let key = keys.lent(KeyChoice::At(last)).unwrap().public_key(SECP256K1);
+        let mut choices = vec![KeyChoice::Public { family: 99, key }; 1_000];
+        choices.push(KeyChoice::At(KeyLocator::NODE));
+        // A thousand searches would take minutes.
+        let secrets = keys.lent_all(&choices).unwrap();
+        assert!(secrets[..1_000].iter().all(|secret| secret.public_key(SECP256K1) == key));
+        assert_eq!(secrets[1_000], keys.node_secret(), "each stands where it was asked for");
+        let of_many: Vec<_> = (20..30).map(|family| KeyChoice::Public { family, key }).collect();
+        assert_eq!(keys.lent_all(&of_many), Err(LentError::TooManyFamilies(10)));
     }
 }

@@ -25,6 +25,8 @@ use super::musig2::{self, KeyContext, Musig2Error, PUBLIC_NONCE, PartialSignatur
 const MAX_MUSIG2_SESSIONS: usize = 1_000;
 /// Keys that sign as one: more than anybody coordinates by hand; each costs a multiplication of a point.
 const MAX_MUSIG2_SIGNERS: usize = 100;
+/// Tweaks of a key, each of which costs as much: BIP 32 and BIP 341 make a few.
+const MAX_MUSIG2_TWEAKS: usize = 100;
 /// A session that is not brought to its end by then is forgotten: whoever signs is there within the day.
 const MUSIG2_SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -47,6 +49,8 @@ pub(crate) enum SessionError {
     TooFewKeys,
     #[error("{0} signing public keys; at most {MAX_MUSIG2_SIGNERS} are taken")]
     TooManyKeys(usize),
+    #[error("{0} tweaks; at most {MAX_MUSIG2_TWEAKS} are taken")]
+    TooManyTweaks(usize),
     #[error("{MAX_MUSIG2_SESSIONS} sessions are open: end some with MuSig2Cleanup")]
     TooMany,
     #[error("session with ID {} not found", hex::encode(.0))]
@@ -73,6 +77,11 @@ pub(crate) fn combine(keys: &[PublicKey], tweaks: &Tweaks) -> Result<(KeyContext
         0 | 1 => return Err(SessionError::TooFewKeys),
         many if many > MAX_MUSIG2_SIGNERS => return Err(SessionError::TooManyKeys(many)),
         _ => {}
+    }
+    if let Tweaks::Plain(tweaks) = tweaks
+        && tweaks.len() > MAX_MUSIG2_TWEAKS
+    {
+        return Err(SessionError::TooManyTweaks(tweaks.len()));
     }
     let mut keys = keys.to_vec();
     musig2::sort(&mut keys);
@@ -356,6 +365,9 @@ mod tests {
         assert_eq!(sessions.open(key(1), &two[..1], &none, &[], &[0; 32]), Err(SessionError::TooFewKeys));
         let many = vec![public(1); MAX_MUSIG2_SIGNERS + 1];
         assert!(matches!(sessions.open(key(1), &many, &none, &[], &[0; 32]), Err(SessionError::TooManyKeys(_))));
+        let tweaks = Tweaks::Plain(vec![([1; 32], false); MAX_MUSIG2_TWEAKS + 1]);
+        let refused = sessions.open(key(1), &two, &tweaks, &[], &[0; 32]);
+        assert_eq!(refused, Err(SessionError::TooManyTweaks(MAX_MUSIG2_TWEAKS + 1)));
         let mut random = [0; 32];
         for number in 0..MAX_MUSIG2_SESSIONS {
             random[..8].copy_from_slice(&(number as u64).to_be_bytes());

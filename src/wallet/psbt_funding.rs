@@ -22,7 +22,7 @@ use super::{
     compose::weighted,
     leases::Lease,
     onchain::{OnchainWallet, State, WalletError},
-    psbt_signing::{PsbtError, utxo},
+    psbt_signing::{PsbtError, check_weight, utxo},
     reserve::Reserve,
 };
 
@@ -86,6 +86,7 @@ impl OnchainWallet {
 
 impl State {
     fn fund_psbt(&mut self, funding: &PsbtFunding) -> Result<FundedPsbt, PsbtError> {
+        check_weight(&funding.template.unsigned_tx)?;
         let mut psbt = funding.template.clone();
         let outputs = sum(psbt.unsigned_tx.output.iter().map(|output| output.value))?;
         if psbt.unsigned_tx.output.is_empty() {
@@ -160,6 +161,7 @@ impl State {
         for at in 0..psbt.inputs.len() {
             self.tell_utxo(&mut psbt, at)?;
         }
+        check_weight(&psbt.unsigned_tx)?;
         check_fee(&psbt, funding.max_fee_ratio)?;
         self.check_reserve(&psbt.unsigned_tx, funding.reserve)?;
         if let Some((at, _)) = change {

@@ -11,7 +11,7 @@
 
 use bdk_wallet::miniscript::psbt::PsbtExt as _;
 use bitcoin::{
-    Amount, EcdsaSighashType, OutPoint, Psbt, TapSighashType, Transaction, TxIn, TxOut, Witness, psbt,
+    Amount, EcdsaSighashType, OutPoint, Psbt, TapSighashType, Transaction, TxIn, TxOut, Weight, Witness, psbt,
     secp256k1::{All, Message, SECP256K1, Secp256k1},
     sighash::{Prevouts, SighashCache},
 };
@@ -22,6 +22,16 @@ use super::{
     claims::key_spend,
     onchain::{OnchainWallet, State, WalletError},
 };
+
+/// Nodes relay no larger transaction (Bitcoin Core's policy), and what a larger one made us hash and verify would be out of all
+/// proportion.
+const MAX_WEIGHT: Weight = Weight::from_wu(400_000);
+
+/// Refuses a transaction that nobody would relay. Without its signatures it weighs less than with them.
+pub(super) fn check_weight(transaction: &Transaction) -> Result<(), PsbtError> {
+    let weight = transaction.weight();
+    if weight > MAX_WEIGHT { Err(PsbtError::TooHeavy { weight }) } else { Ok(()) }
+}
 
 /// Why a PSBT is not paid for or not signed. The texts begin with LND's words.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +63,8 @@ pub(crate) enum PsbtError {
     Spent { at: usize, by: bitcoin::Txid },
     #[error("error signing PSBT: input {at}: its sighash type leaves open where the coin goes; ALL is signed")]
     Sighash { at: usize },
+    #[error("the transaction weighs {weight}, and none above {MAX_WEIGHT} weight units is relayed: make several of it")]
+    TooHeavy { weight: Weight },
     #[error("PSBT is already fully signed")]
     Complete,
     #[error("error finalizing PSBT: input {at}: {reason}")]
@@ -110,12 +122,13 @@ impl OnchainWallet {
     }
 }
 
-fn is_final(input: &psbt::Input) -> bool {
+pub(super) fn is_final(input: &psbt::Input) -> bool {
     input.final_script_witness.is_some() || input.final_script_sig.is_some()
 }
 
 impl State {
     fn sign_psbt(&self, psbt: &mut Psbt, is_asked: impl Fn(usize) -> bool) -> Result<Vec<usize>, PsbtError> {
+        check_weight(&psbt.unsigned_tx)?;
         let transaction = psbt.unsigned_tx.clone();
         let inputs = || transaction.input.iter().zip(&psbt.inputs).enumerate();
         let spent: Result<Vec<TxOut>, PsbtError> =
@@ -227,6 +240,7 @@ fn finish(mut psbt: Psbt) -> Result<(Psbt, Transaction), PsbtError> {
     }
     // It also refuses a fee that nobody means.
     let transaction = psbt.clone().extract_tx().map_err(|error| PsbtError::Extract(error.to_string()))?;
+    check_weight(&transaction)?;
     let spending = SpendingTx::new(&transaction, spent?).map_err(|error| PsbtError::Extract(error.to_string()))?;
     for at in 0..transaction.input.len() {
         spending

@@ -203,37 +203,40 @@ pub(crate) enum SignError {
     Psbt(#[from] PsbtError),
 }
 
-fn apply(tweak: &KeyTweak, key: SecretKey) -> Option<SecretKey> {
-    match tweak {
-        KeyTweak::None => Some(key),
-        KeyTweak::Single(tweak) => key.add_tweak(&Scalar::from_be_bytes(*tweak).ok()?).ok(),
-        KeyTweak::Double(secret) => {
-            let (base, point) = (key.public_key(SECP256K1), secret.public_key(SECP256K1));
-            let factor = |one: &PublicKey, other: &PublicKey| {
-                let hash = sha256::Hash::hash(&[one.serialize(), other.serialize()].concat());
-                Scalar::from_be_bytes(hash.to_byte_array()).ok()
-            };
-            let base = key.mul_tweak(&factor(&base, &point)?).ok()?;
-            let revealed = secret.mul_tweak(&factor(&point, &key.public_key(SECP256K1))?).ok()?;
-            base.add_tweak(&Scalar::from(revealed)).ok()
+impl KeyTweak {
+    /// `None` if it makes no key of this one.
+    pub(super) fn apply(&self, key: SecretKey) -> Option<SecretKey> {
+        match self {
+            Self::None => Some(key),
+            Self::Single(tweak) => key.add_tweak(&Scalar::from_be_bytes(*tweak).ok()?).ok(),
+            Self::Double(secret) => {
+                let (base, point) = (key.public_key(SECP256K1), secret.public_key(SECP256K1));
+                let factor = |one: &PublicKey, other: &PublicKey| {
+                    let hash = sha256::Hash::hash(&[one.serialize(), other.serialize()].concat());
+                    Scalar::from_be_bytes(hash.to_byte_array()).ok()
+                };
+                let base = key.mul_tweak(&factor(&base, &point)?).ok()?;
+                let revealed = secret.mul_tweak(&factor(&point, &key.public_key(SECP256K1))?).ok()?;
+                base.add_tweak(&Scalar::from(revealed)).ok()
+            }
         }
     }
 }
 
-/// A signature for one input by a key that is lent: DER for SegWit v0, 64 bytes for taproot, without the sighash type.
+/// A signature for one input by a key that is lent: DER for SegWit v0, 64 bytes for taproot, without the sighash type. Those of one
+/// transaction share the `cache`: what they all sign is hashed once.
 pub(crate) fn sign_output(
-    transaction: &Transaction,
+    cache: &mut SighashCache<&Transaction>,
     spent: &[TxOut],
     asked: &OutputToSign,
     key: SecretKey,
 ) -> Result<Vec<u8>, SignError> {
     let at = asked.input;
-    if transaction.input.get(at).is_none() {
+    if cache.transaction().input.get(at).is_none() {
         return Err(SignError::NoInput { input: at });
     }
-    let key = apply(&asked.tweak, key).ok_or(SignError::Tweak)?;
+    let key = asked.tweak.apply(key).ok_or(SignError::Tweak)?;
     let failed = |error: &dyn std::fmt::Display| SignError::Unsigned(error.to_string());
-    let mut cache = SighashCache::new(transaction);
     let taproot_type = || {
         let byte = u8::try_from(asked.sighash).ok();
         byte.and_then(|byte| TapSighashType::from_consensus_u8(byte).ok()).ok_or(SignError::Sighash(asked.sighash))

@@ -26,8 +26,18 @@ const DEFAULT_FEE_RATIO: f64 = 0.2;
 /// The highest rate in satoshi per 1,000 weight units, which is that of [`edge::fee_rate`].
 const HIGHEST_PER_KW: u64 = 25_000_000;
 
+/// BIP 174.
+const MAGIC: &[u8] = b"psbt\xff";
+
 pub(crate) fn psbt(words: &str, bytes: &[u8]) -> Result<Psbt, ApiError> {
-    Psbt::deserialize(bytes).map_err(|error| ApiError::invalid(format!("{words}: {error}")))
+    Psbt::deserialize(bytes).map_err(|error| {
+        use std::error::Error as _;
+        if !bytes.starts_with(MAGIC) {
+            return ApiError::invalid(format!("{words}: these are no PSBT, which begins with cHNidP8 in base64"));
+        }
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        ApiError::invalid(format!("{words}: {error}{cause}"))
+    })
 }
 
 pub(crate) fn funding(
@@ -194,5 +204,20 @@ pub(crate) fn account_addresses(account: &Account, addresses: &[WalletAddress]) 
         address_type: wallet_kit::address_type(account.kind).into(),
         derivation_path: account.path.clone(),
         addresses: addresses.iter().map(address).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_psbt_is_told_so_and_what_is_wrong_in_one_is_named() {
+        let told = |bytes: &[u8]| psbt("error parsing PSBT", bytes).unwrap_err().to_string();
+        for bytes in [b"".as_slice(), b"xx", b"psbt"] {
+            assert!(told(bytes).starts_with("error parsing PSBT: these are no PSBT"), "{}", told(bytes));
+        }
+        let cut = told(b"psbt\xff\x01\x00");
+        assert!(cut.starts_with("error parsing PSBT: ") && !cut.contains("no PSBT"), "{cut}");
     }
 }

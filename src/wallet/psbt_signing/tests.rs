@@ -107,3 +107,17 @@ fn a_signature_that_leaves_open_where_the_coin_goes_is_refused() {
         wallet.finalize_psbt(psbt).unwrap();
     }
 }
+
+#[test]
+fn what_nobody_would_relay_is_not_verified_signed_or_paid_for() {
+    let wallet = wallet_with(&[100_000, 60_000]);
+    let outputs: Vec<_> = (0..2_500).map(|_| (elsewhere(), 1_000)).collect();
+    let refused = wallet.fund_psbt(funding(template(&outputs, &[]), Selection::Whole)).unwrap_err();
+    assert!(matches!(refused, PsbtError::TooHeavy { .. }), "{refused}");
+    let mut psbt = funded(&wallet);
+    let output = psbt.unsigned_tx.output[0].clone();
+    psbt.unsigned_tx.output.resize(2_500, output);
+    psbt.outputs.resize(2_500, psbt::Output::default());
+    assert!(matches!(wallet.sign_psbt(&mut psbt), Err(PsbtError::TooHeavy { .. })));
+    assert!(matches!(wallet.finalize_psbt(psbt), Err(PsbtError::TooHeavy { .. })));
+}

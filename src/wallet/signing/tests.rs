@@ -98,7 +98,7 @@ fn outputs_of_lent_keys_are_spent_by_each_method() {
     let transaction = spending(&spent);
     let ask = |input: usize, spend: Spend, sighash| {
         let asked = OutputToSign { input, output: spent[input].clone(), spend, tweak: KeyTweak::None, sighash };
-        sign_output(&transaction, &spent, &asked, key()).unwrap()
+        sign_output(&mut SighashCache::new(&transaction), &spent, &asked, key()).unwrap()
     };
     let mut signed = transaction.clone();
     let der = ask(0, Spend::WitnessV0(script.clone()), 1);
@@ -118,24 +118,33 @@ fn outputs_of_lent_keys_are_spent_by_each_method() {
         tweak: KeyTweak::None,
         sighash: 0x44,
     };
-    assert!(matches!(sign_output(&transaction, &spent, &no_type, key()), Err(SignError::Sighash(0x44))));
+    assert!(matches!(
+        sign_output(&mut SighashCache::new(&transaction), &spent, &no_type, key()),
+        Err(SignError::Sighash(0x44))
+    ));
     let without = OutputToSign { input: 1, spend: Spend::KeyPath(Vec::new()), sighash: 0, ..no_type };
-    assert!(matches!(sign_output(&transaction, &[], &without, key()), Err(SignError::NoPrevOutputs)));
+    assert!(matches!(
+        sign_output(&mut SighashCache::new(&transaction), &[], &without, key()),
+        Err(SignError::NoPrevOutputs)
+    ));
     let beyond = OutputToSign { input: 9, ..without };
-    assert!(matches!(sign_output(&transaction, &spent, &beyond, key()), Err(SignError::NoInput { input: 9 })));
+    assert!(matches!(
+        sign_output(&mut SighashCache::new(&transaction), &spent, &beyond, key()),
+        Err(SignError::NoInput { input: 9 })
+    ));
 }
 
 #[test]
 fn tweaked_keys_are_those_of_channels() {
     use leyden_channels::keys::secp;
-    let single = apply(&KeyTweak::Single([9; 32]), key()).unwrap();
+    let single = KeyTweak::Single([9; 32]).apply(key()).unwrap();
     let tweak = SecretKey::from_slice(&[9; 32]).unwrap();
     let sum = key().public_key(secp()).combine(&tweak.public_key(secp())).unwrap();
     assert_eq!(single.public_key(secp()), sum);
     // BOLT 3, appendix E: the revocation key.
     let base: SecretKey = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f".parse().unwrap();
     let secret: SecretKey = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100".parse().unwrap();
-    let revocation = apply(&KeyTweak::Double(secret), base).unwrap();
+    let revocation = KeyTweak::Double(secret).apply(base).unwrap();
     let expected = "d09ffff62ddb2297ab000cc85bcb4283fdeb6aa052affbc9dddcf33b61078110";
     assert_eq!(revocation.display_secret().to_string(), expected);
 }
