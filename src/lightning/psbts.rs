@@ -12,6 +12,7 @@ use crate::{
     api::{ApiError, FundPsbt, Lease, PsbtFunded, Psbts},
     wallet::{
         leases,
+        lent_psbt::{LentPsbtError, sign_with_lent},
         psbt_funding::PsbtFunding,
         psbt_signing::PsbtError,
     },
@@ -54,7 +55,10 @@ impl Psbts for LightningNode {
 
     async fn sign_psbt(&self, mut psbt: Psbt) -> Result<(Psbt, Vec<usize>), ApiError> {
         self.sign_in_turn(move |services| {
-            let signed = services.wallet.sign_psbt(&mut psbt).map_err(psbt_error)?;
+            let mut signed = services.wallet.sign_psbt(&mut psbt).map_err(psbt_error)?;
+            // A program that pays into scripts of its own finds its keys again.
+            signed.extend(sign_with_lent(&mut psbt, &services.keys, &signed).map_err(lent_psbt_error)?);
+            signed.sort_unstable();
             Ok((psbt, signed))
         })
         .await
@@ -62,6 +66,15 @@ impl Psbts for LightningNode {
 
     async fn finalize_psbt(&self, psbt: Psbt) -> Result<(Psbt, Transaction), ApiError> {
         self.sign_in_turn(move |services| services.wallet.finalize_psbt(psbt).map_err(psbt_error)).await
+    }
+}
+
+fn lent_psbt_error(error: LentPsbtError) -> ApiError {
+    match error {
+        LentPsbtError::Psbt(error) => psbt_error(error),
+        LentPsbtError::Lent { .. } | LentPsbtError::Sign { .. } | LentPsbtError::Unclear { .. } => {
+            ApiError::invalid(error.to_string())
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod leases;
 mod ledger;
 pub(crate) mod lent;
+pub(crate) mod lent_psbt;
 pub(crate) mod listing;
 pub(crate) mod musig2;
 pub(crate) mod musig2_sessions;
