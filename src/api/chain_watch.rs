@@ -26,6 +26,8 @@ pub(crate) struct WantedTx {
     pub confirmations: u32,
     /// The first block that may hold it.
     pub from: Height,
+    /// Whether its block is told, too.
+    pub with_block: bool,
 }
 
 /// The spending of an output.
@@ -47,17 +49,18 @@ pub(crate) enum ChainSight<T> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundTx {
-    pub transaction: Transaction,
+    pub transaction: Arc<Transaction>,
     /// Its place in the block.
     pub index: u32,
-    pub block: Arc<Block>,
+    /// If it was asked for.
+    pub block: Option<Arc<Block>>,
     pub hash: BlockHash,
     pub height: Height,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundSpend {
-    pub spender: Transaction,
+    pub spender: Arc<Transaction>,
     pub input: u32,
     pub height: Height,
 }

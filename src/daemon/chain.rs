@@ -3,7 +3,7 @@
 use std::{
     net::ToSocketAddrs as _,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use leyden_node::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::chain_watch::Search;
 use crate::{
     api::{
         ApiError, BlockSelector, Chain, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo,
@@ -37,6 +38,8 @@ pub(super) struct ChainFacade {
     /// Whose wallet gets the rewards when no address is named.
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
     mining: Mutex<Option<Mining>>,
+    /// For those who wait for something in the chain, from the first of them on.
+    search: OnceLock<Search>,
 }
 
 #[derive(Clone)]
@@ -47,7 +50,7 @@ struct Mining {
 
 impl ChainFacade {
     pub(super) fn new(node: Node, rewards: Arc<Mutex<Option<Arc<LightningNode>>>>) -> Self {
-        Self { node, rewards, mining: Mutex::new(None) }
+        Self { node, rewards, mining: Mutex::new(None), search: OnceLock::new() }
     }
 
     pub(super) async fn start_mining_for(&self, script: ScriptBuf, threads: Option<usize>) -> Result<(), ApiError> {
@@ -60,6 +63,11 @@ impl ChainFacade {
 
     pub(super) fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Only within the runtime.
+    pub(super) fn search(&self) -> &Search {
+        self.search.get_or_init(|| Search::start(self.node.clone()))
     }
 
     fn lightning(&self) -> Option<Arc<LightningNode>> {

@@ -80,9 +80,9 @@ impl ChainNotifier for ChainKitService {
         &self,
         request: Request<ConfRequest>,
     ) -> Result<Response<Self::RegisterConfirmationsNtfnStream>, Status> {
-        let (wanted, with_block) = chain_watch::transaction(request.into_inner())?;
+        let wanted = chain_watch::transaction(request.into_inner())?;
         let found = self.context.chain()?.confirmations(wanted).await?;
-        Ok(replies(found, &self.context.stopping, move |sight| Some(chain_watch::confirmation(sight, with_block))))
+        Ok(replies(found, &self.context.stopping, |sight| Some(chain_watch::confirmation(sight))))
     }
 
     async fn register_spend_ntfn(

@@ -29,13 +29,13 @@ pub(super) struct Progress<T> {
 
 #[derive(Debug)]
 struct Found<T> {
-    what: T,
+    /// `None`: it was told.
+    what: Option<T>,
     height: u32,
     hash: BlockHash,
-    is_told: bool,
 }
 
-impl<T: Clone> Progress<T> {
+impl<T> Progress<T> {
     pub(super) fn new(from: u32, depth: u32) -> Self {
         Self { next: from, from, depth, searched: VecDeque::new(), found: None }
     }
@@ -53,7 +53,7 @@ impl<T: Clone> Progress<T> {
                 self.next = self.from;
             }
         }
-        lost.is_some_and(|lost| lost.is_told)
+        lost.is_some_and(|lost| lost.what.is_none())
     }
 
     /// The height of the block to search now.
@@ -64,7 +64,7 @@ impl<T: Clone> Progress<T> {
     /// A block has been searched.
     pub(super) fn searched(&mut self, height: u32, hash: BlockHash, found: Option<T>) {
         match found {
-            Some(what) => self.found = Some(Found { what, height, hash, is_told: false }),
+            Some(what) => self.found = Some(Found { what: Some(what), height, hash }),
             None => {
                 self.searched.push_back((height, hash));
                 if self.searched.len() > SAFE_DEPTH as usize {
@@ -78,14 +78,12 @@ impl<T: Clone> Progress<T> {
     /// What is deep enough to be told and has not been.
     pub(super) fn next_to_tell(&mut self, tip: u32) -> Option<T> {
         let depth = self.depth;
-        let found = self.found.as_mut().filter(|found| !found.is_told && confirmations(tip, found.height) >= depth)?;
-        found.is_told = true;
-        Some(found.what.clone())
+        self.found.as_mut().filter(|found| confirmations(tip, found.height) >= depth)?.what.take()
     }
 
     /// Whether nothing more will come.
     pub(super) fn is_over(&self, tip: u32) -> bool {
-        self.found.as_ref().is_some_and(|found| found.is_told && confirmations(tip, found.height) > SAFE_DEPTH)
+        self.found.as_ref().is_some_and(|found| found.what.is_none() && confirmations(tip, found.height) > SAFE_DEPTH)
     }
 }
 

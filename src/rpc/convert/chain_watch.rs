@@ -12,14 +12,15 @@ const MAX_CONFIRMATIONS: u32 = 144;
 /// The longest script that an output may have and still be spent, by consensus.
 const MAX_SCRIPT: usize = 10_000;
 
-pub(crate) fn transaction(request: chainrpc::ConfRequest) -> Result<(WantedTx, bool), ApiError> {
+pub(crate) fn transaction(request: chainrpc::ConfRequest) -> Result<WantedTx, ApiError> {
     let chainrpc::ConfRequest { txid: name, script: paid, num_confs, height_hint, include_block } = request;
     let (script, from) = (script(paid)?, height(height_hint)?);
     if !(1..=MAX_CONFIRMATIONS).contains(&num_confs) {
         let text = format!("number of confirmations must be between 1 and {MAX_CONFIRMATIONS}");
         return Err(ApiError::invalid(text));
     }
-    Ok((WantedTx { txid: txid("txid", &name)?, script, confirmations: num_confs, from }, include_block))
+    let (txid, with_block) = (txid("txid", &name)?, include_block);
+    Ok(WantedTx { txid, script, confirmations: num_confs, from, with_block })
 }
 
 pub(crate) fn spend(request: chainrpc::SpendRequest) -> Result<WantedSpend, ApiError> {
@@ -61,15 +62,15 @@ fn height(hint: u32) -> Result<Height, ApiError> {
     }
 }
 
-pub(crate) fn confirmation(sight: ChainSight<FoundTx>, with_block: bool) -> chainrpc::ConfEvent {
+pub(crate) fn confirmation(sight: ChainSight<FoundTx>) -> chainrpc::ConfEvent {
     use chainrpc::conf_event::Event;
     let event = match sight {
         ChainSight::Found(found) => Event::Conf(chainrpc::ConfDetails {
-            raw_tx: consensus::serialize(&found.transaction),
+            raw_tx: consensus::serialize(found.transaction.as_ref()),
             block_hash: found.hash.to_byte_array().to_vec(),
             block_height: found.height.0,
             tx_index: found.index,
-            raw_block: if with_block { consensus::serialize(found.block.as_ref()) } else { Vec::new() },
+            raw_block: found.block.map(|block| consensus::serialize(block.as_ref())).unwrap_or_default(),
         }),
         ChainSight::Gone => Event::Reorg(chainrpc::Reorg {}),
     };
@@ -86,7 +87,7 @@ pub(crate) fn spending(sight: ChainSight<FoundSpend>) -> chainrpc::SpendEvent {
                     hash: input.previous_output.txid.to_byte_array().to_vec(),
                     index: input.previous_output.vout,
                 }),
-                raw_spending_tx: consensus::serialize(&found.spender),
+                raw_spending_tx: consensus::serialize(found.spender.as_ref()),
                 spending_tx_hash: found.spender.compute_txid().to_byte_array().to_vec(),
                 spending_input_index: found.input,
                 spending_height: found.height.0,
