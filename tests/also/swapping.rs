@@ -313,8 +313,9 @@ async fn neither_network_gives_up_a_block_that_a_swap_still_needs() {
     bob.reaches("locked").await;
     bob.south().mine(MANY, Some(NOBODY)).await.unwrap();
     agree(bob.south(), alice.south()).await;
-    let has_pruned = |who: &Person, height: u32| {
-        let output = run_leyden(who.daemon.data_dir(), &["--network", "south", "chain", "block", &height.to_string()]);
+    let data_dir = bob.daemon.data_dir().to_owned();
+    let has_pruned = |height: u32| {
+        let output = run_leyden(&data_dir, &["--network", "south", "chain", "block", &height.to_string()]);
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() || words.contains("is pruned"), "{words}");
         !output.status.success()

@@ -235,7 +235,7 @@ mod tests {
         let paid = SwapLegInfo { payment_state: "paid".to_owned(), max_route_fee: 9, ..timed };
         assert!(payment(&paid).contains("at most 9 sat for the route"));
         let cost = |fee| payment(&SwapLegInfo { route_fee_msat: Some(fee), ..paid.clone() });
-        assert!(cost(7_500).contains("and 7.5 sat for the route"), "{}", cost(7_500));
+        assert!(cost(7_500).contains("and 7.500 sat for the route"), "{}", cost(7_500));
         assert!(cost(0).contains("and 0 sat for the route"), "{}", cost(0));
     }
 }
