@@ -135,6 +135,7 @@ async fn htlc_events_begin_with_a_word_that_nothing_is_missed() {
         (EventType::Forward, Event::ForwardEvent(forward)),
         (EventType::Forward, Event::SettleEvent(settle)),
         (EventType::Forward, Event::LinkFailEvent(failed)),
+        (EventType::Unknown, Event::FinalHtlcEvent(ended)),
     ] = &kinds[..]
     else {
         panic!("{events:?}")
@@ -142,6 +143,7 @@ async fn htlc_events_begin_with_a_word_that_nothing_is_missed() {
     let info = forward.info.unwrap();
     assert_eq!((info.incoming_amt_msat, info.outgoing_timelock), (11_500, 220));
     assert_eq!(settle.preimage, [9; 32]);
+    assert!(ended.settled && ended.offchain);
     assert_eq!(failed.wire_failure(), lnrpc::failure::FailureCode::FeeInsufficient);
     assert_eq!((events[1].incoming_channel_id, events[1].outgoing_htlc_id), (channel_id().0, 4));
 }
