@@ -116,8 +116,8 @@ fn what_nobody_would_relay_is_not_verified_signed_or_paid_for() {
     assert!(matches!(refused, PsbtError::TooHeavy { .. }), "{refused}");
     let mut psbt = funded(&wallet);
     let output = psbt.unsigned_tx.output[0].clone();
-    psbt.unsigned_tx.output.resize(2_500, output);
-    psbt.outputs.resize(2_500, psbt::Output::default());
+    psbt.unsigned_tx.output.resize(4_000, output);
+    psbt.outputs.resize(4_000, psbt::Output::default());
     assert!(matches!(wallet.sign_psbt(&mut psbt), Err(PsbtError::TooHeavy { .. })));
     assert!(matches!(wallet.finalize_psbt(psbt), Err(PsbtError::TooHeavy { .. })));
 }
