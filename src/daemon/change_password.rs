@@ -90,6 +90,11 @@ impl LeydenDaemon {
 fn change(first: &Path, second: Option<&Path>, old: &str, new: &str) -> Result<Seed, SeedError> {
     if let Some(second) = second {
         seed::load(first, Some(old))?;
+        // What a crash has left prepared is decided first: else it would be lost beneath what is prepared now.
+        match seed::settle(second, Some(old)) {
+            Ok(()) | Err(SeedError::WrongPassword) => {}
+            Err(error) => return Err(error),
+        }
         match seed::prepare_password(second, old, new) {
             // It was changed alone, or by a version that let a crash leave it so.
             Err(SeedError::WrongPassword) if seed::load(second, Some(new)).is_ok() => {}
@@ -100,6 +105,8 @@ fn change(first: &Path, second: Option<&Path>, old: &str, new: &str) -> Result<S
     if let Some(second) = second {
         seed::settle(second, Some(new))?;
     }
+    // It was the second's when the networks were named the other way round.
+    seed::settle(first, Some(new))?;
     Ok(seed)
 }
 
@@ -130,8 +137,34 @@ mod tests {
         // Killed after it.
         seed::change_password(&first, OLD, NEW).unwrap();
         assert!(both_open_with(NEW));
+        // Killed in the next change too, before the first has it.
+        seed::settle(&second, Some(NEW)).unwrap();
+        seed::prepare_password(&second, NEW, "the newest one").unwrap();
+        assert!(both_open_with(NEW));
         assert!(change(&first, Some(&second), NEW, "the newest one").unwrap() == seed);
         assert!(both_open_with("the newest one") && !both_open_with(NEW) && !both_open_with(OLD));
+    }
+
+    #[test]
+    fn a_change_that_a_crash_cut_short_is_ended_by_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let seed = Seed::from_entropy([7; 32], "");
+        for path in [&first, &second] {
+            seed::save(path, &seed, Some(OLD)).unwrap();
+        }
+        seed::prepare_password(&second, OLD, NEW).unwrap();
+        seed::change_password(&first, OLD, NEW).unwrap();
+        assert!(change(&first, Some(&second), NEW, "short").is_err(), "too short to be one");
+        // What is asked for next leaves the second with the first's password, whatever becomes of it.
+        assert!(seed::load(&second, Some(NEW)).is_ok() && seed::load(&second, Some(OLD)).is_err());
+        // The networks may be named the other way round after a crash.
+        seed::prepare_password(&second, NEW, "one that was given up").unwrap();
+        assert!(change(&second, Some(&first), NEW, "the newest one").unwrap() == seed);
+        for path in [&first, &second] {
+            assert!(seed::load(path, Some("the newest one")).is_ok());
+            assert!(seed::load(path, Some("one that was given up")).is_err());
+        }
     }
 
     #[test]
