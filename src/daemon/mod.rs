@@ -48,7 +48,7 @@ use crate::{
         ApiError, Chain, ChangePassword, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates,
         WalletState, Watchtower,
     },
-    config::Config,
+    config::{Config, Layout},
     counters::Counters,
     driver::{
         crossing::CrossingNode,
@@ -235,13 +235,18 @@ impl LeydenDaemon {
         }
     }
 
-    /// Has this network's chain keep the blocks that swaps of the other network's node still need: all of them until that one's
-    /// wallet is open.
+    /// Has this network's chain keep the blocks that swaps of the other network's node still need: all of them while that one's
+    /// wallet is closed, none before there is one.
     async fn keep_for_other(&self) -> Result<(), NodeError> {
-        let Some((_, cell)) = &self.other else { return Ok(()) };
+        let Some((name, cell)) = &self.other else { return Ok(()) };
+        let seed_of_other = Layout::new(self.config.layout.root().to_owned(), name).wallet_seed();
         let cell = Arc::clone(cell);
         let keeper = move || {
-            let from = node_in(&cell).map_or(0, |node| node.blocks_needed_of_other());
+            let from = match node_in(&cell) {
+                Some(node) => node.blocks_needed_of_other(),
+                None if seed::exists(&seed_of_other) => 0,
+                None => u32::MAX,
+            };
             Ok(Needed { from, blocks: BTreeSet::new() })
         };
         self.node.keep_blocks_for(OTHERS_SWAPS_NEED, Arc::new(keeper)).await

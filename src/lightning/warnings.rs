@@ -32,7 +32,8 @@ pub(super) fn warnings(services: &Services, states: &[PeerState], crossing: Opti
 /// The second network of this daemon.
 pub(super) fn not_open(absence: &str) -> String {
     format!(
-        "{absence}: its channels are not watched, and nothing of them or of its swaps is claimed. `leyden unlock` opens it, or says why it          stays closed"
+        "{absence}: its channels are not watched, and nothing of them or of its swaps is claimed. `leyden unlock` opens it, or \
+         says why it stays closed"
     )
 }
 
