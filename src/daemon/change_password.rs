@@ -112,19 +112,26 @@ fn change(first: &Path, second: Option<&Path>, old: &str, new: &str) -> Result<S
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     const OLD: &str = "correct horse";
     const NEW: &str = "a new password";
 
-    #[test]
-    fn both_networks_get_the_new_password_whenever_the_process_dies() {
+    /// The first has the old password.
+    fn two_wallets(second_has: &str) -> (tempfile::TempDir, Seed, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         let seed = Seed::from_entropy([7; 32], "");
-        for path in [&first, &second] {
-            seed::save(path, &seed, Some(OLD)).unwrap();
-        }
+        seed::save(&first, &seed, Some(OLD)).unwrap();
+        seed::save(&second, &seed, Some(second_has)).unwrap();
+        (folder, seed, first, second)
+    }
+
+    #[test]
+    fn both_networks_get_the_new_password_whenever_the_process_dies() {
+        let (_folder, seed, first, second) = two_wallets(OLD);
         let both_open_with = |password| [&first, &second].iter().all(|path| seed::load(path, Some(password)).is_ok());
         let wrong = change(&first, Some(&second), "battery staple", NEW);
         assert!(matches!(wrong, Err(SeedError::WrongPassword)));
@@ -147,12 +154,7 @@ mod tests {
 
     #[test]
     fn a_change_that_a_crash_cut_short_is_ended_by_the_next_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-        let seed = Seed::from_entropy([7; 32], "");
-        for path in [&first, &second] {
-            seed::save(path, &seed, Some(OLD)).unwrap();
-        }
+        let (_folder, seed, first, second) = two_wallets(OLD);
         seed::prepare_password(&second, OLD, NEW).unwrap();
         seed::change_password(&first, OLD, NEW).unwrap();
         assert!(change(&first, Some(&second), NEW, "short").is_err(), "too short to be one");
@@ -169,11 +171,7 @@ mod tests {
 
     #[test]
     fn what_has_the_new_password_already_is_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-        let seed = Seed::from_entropy([7; 32], "");
-        seed::save(&first, &seed, Some(OLD)).unwrap();
-        seed::save(&second, &seed, Some(NEW)).unwrap();
+        let (_folder, seed, first, second) = two_wallets(NEW);
         assert!(change(&first, Some(&second), OLD, NEW).unwrap() == seed);
         for path in [&first, &second] {
             assert!(seed::load(path, Some(NEW)).unwrap() == seed);
