@@ -67,7 +67,10 @@ impl Ours {
 /// Bitcoin Core's.
 pub struct Theirs {
     manager: ChainstateManager,
+    /// What was found wrong since the last look.
     invalid: Arc<Mutex<HashSet<[u8; 32]>>>,
+    /// What was found wrong on the way to another block.
+    tried: HashSet<[u8; 32]>,
 }
 
 impl Theirs {
@@ -93,17 +96,23 @@ impl Theirs {
             .build()
             .expect("the chain opens");
         manager.import_blocks().expect("nothing to import");
-        Self { manager, invalid }
+        Self { manager, invalid, tried: HashSet::new() }
     }
 
     /// Whether the block is refused, at once or when it is connected.
-    pub fn submit(&self, bytes: &[u8]) -> Result<(), String> {
+    pub fn submit(&mut self, bytes: &[u8]) -> Result<(), String> {
         let block = bitcoinkernel::Block::new(bytes).map_err(|_| "it cannot be read".to_owned())?;
         let hash = block.hash().to_bytes();
-        self.invalid.lock().expect("no panic").remove(&hash);
         let result = self.manager.process_block(&block);
-        let connected = !self.invalid.lock().expect("no panic").contains(&hash);
+        let mut invalid = std::mem::take(&mut *self.invalid.lock().expect("no panic"));
+        let connected = !invalid.remove(&hash);
+        self.tried.extend(invalid);
         if result.is_rejected() || !connected { Err(format!("{result:?}, connected: {connected}")) } else { Ok(()) }
+    }
+
+    /// Whether the block was tried on the way to another one, and found wrong.
+    pub fn has_tried_in_vain(&self, hash: &BlockHash) -> bool {
+        self.tried.contains(hash.as_byte_array())
     }
 
     pub fn submit_header(&self, block: &Block) -> bool {

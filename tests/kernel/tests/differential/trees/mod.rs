@@ -392,10 +392,12 @@ impl Tree<'_> {
         self.deliver(place, "again")
     }
 
+    /// Refused when it came, or later: a late body completes several tips, of which Bitcoin Core tries the one that was
+    /// complete first and we the one that needs no reorganisation. A wrong block that only one has tried, the other keeps.
     fn has_refused_ancestor(&self, place: usize) -> bool {
         let mut parent = self.places[place].parent;
         while let Some(at) = parent {
-            if self.refused.contains(&at) {
+            if self.refused.contains(&at) || self.theirs.has_tried_in_vain(&self.places[at].hash) {
                 return true;
             }
             parent = self.places[at].parent;
