@@ -214,6 +214,9 @@ const TOWER_FILES: u32 = 32;
 const LEAST_FILES: u32 = 16;
 /// Slots of a server, however few descriptors there are: with fewer, honest callers who come at once would put one another out.
 const LEAST_PLACES: usize = 4;
+/// The same of REST, whose page a browser asks for over six connections at once: with fewer it puts itself out. Two more are
+/// for a program beside it.
+const LEAST_BROWSER_PLACES: usize = 8;
 
 impl Descriptors {
     /// Of a process that may have so many open.
@@ -260,11 +263,20 @@ impl Descriptors {
         }
     }
 
-    /// Of gRPC, REST or JSON-RPC, each.
+    /// Of gRPC or JSON-RPC, each.
     pub(crate) fn callers(self) -> SlotLimits {
+        self.callers_with(LEAST_PLACES)
+    }
+
+    /// Of REST and its page.
+    pub(crate) fn browsers(self) -> SlotLimits {
+        self.callers_with(LEAST_BROWSER_PLACES)
+    }
+
+    fn callers_with(self, least: usize) -> SlotLimits {
         SlotLimits {
-            strangers: self.share(4, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
-            known: self.share(4, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
+            strangers: self.share(4, MAX_UNKNOWN_CALLERS).max(least),
+            known: self.share(4, MAX_KNOWN_CALLERS).max(least),
         }
     }
 
@@ -325,18 +337,26 @@ mod tests {
                 + all.chain_inbound(117)
                 + handshakes.strangers
                 + all.tower().strangers
-                + 3 * callers.strangers
+                + 2 * callers.strangers
+                + all.browsers().strangers
                 + all.subscribers().strangers
                 + all.metrics_callers().strangers;
             let files = all.chain_files() + all.node_files() + all.tower_files();
             let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap();
-            assert!(strangers <= limit.saturating_sub(own).max(6 * LEAST_PLACES + 4), "{limit}: {strangers}");
+            assert!(
+                strangers <= limit.saturating_sub(own).max(5 * LEAST_PLACES + LEAST_BROWSER_PLACES + 4),
+                "{limit}: {strangers}"
+            );
         }
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
         assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
         assert_eq!(usual.handshakes(), SlotLimits { strangers: 56, known: MAX_KNOWN_HANDSHAKES });
         assert_eq!(usual.callers(), SlotLimits { strangers: 22, known: 22 });
+        assert_eq!(usual.browsers(), usual.callers());
+        let scarce = Descriptors::new(256);
+        assert_eq!(scarce.callers(), SlotLimits { strangers: LEAST_PLACES, known: LEAST_PLACES });
+        assert_eq!(scarce.browsers(), SlotLimits { strangers: LEAST_BROWSER_PLACES, known: LEAST_BROWSER_PLACES });
         assert_eq!(usual.tower(), SlotLimits { strangers: 39, known: 17 });
         assert_eq!(usual.subscribers(), SlotLimits { strangers: 17, known: 0 });
         assert_eq!(usual.metrics_callers(), SlotLimits { strangers: 5, known: 0 });

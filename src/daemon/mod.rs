@@ -171,7 +171,7 @@ impl CallerSlots {
     fn new(descriptors: Descriptors) -> Self {
         Self {
             grpc: ConnectionSlots::new(descriptors.callers()),
-            rest: ConnectionSlots::new(descriptors.callers()),
+            rest: ConnectionSlots::new(descriptors.browsers()),
             jsonrpc: ConnectionSlots::new(descriptors.callers()),
             metrics: ConnectionSlots::new(descriptors.metrics_callers()),
             zmq: ConnectionSlots::new(descriptors.subscribers()),
