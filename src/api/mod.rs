@@ -105,8 +105,8 @@ pub(crate) use self::{
         PUBLIC_NONCE, SessionId, SignWithKey, Signing, SigningSession, Spend, Tweaks,
     },
     swaps::{
-        AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineFacts,
-        SubmarineTerms, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
+        AcceptSubmarine, AcceptSwap, Amounts, CoinsPlace, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap,
+        SubmarineFacts, SubmarineTerms, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
     },
     tokens::{LogIn, Tokens},
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},

@@ -3,14 +3,16 @@
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use leyden_channels::{
-    swap::{Acceptance, Chain, Contract, Tip, submarine},
-    types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage},
+    swap::{
+        Acceptance, Chain, Contract, Tip,
+        submarine::{self, Direction},
+    },
+    types::{FeeratePerKw, Height, Msat, PaymentHash, PaymentPreimage},
 };
 
 use super::{ApiError, Updates};
 pub(crate) use crate::driver::swaps::{
-    AcceptSubmarine, AcceptSwap, QuoteSubmarine, QuoteSwap, SubmarineFacts, SubmarineTerms, SwapInfo, SwapOrder,
-    SwapTerms,
+    AcceptSwap, CoinsPlace, QuoteSwap, SubmarineFacts, SwapInfo, SwapOrder, SwapTerms,
 };
 
 #[async_trait]
@@ -49,6 +51,46 @@ pub(crate) trait Swaps: Send + Sync {
     async fn swap_release(&self, transaction: Transaction) -> Result<(), ApiError>;
     async fn swap_recall(&self, request: RecallSwap) -> Result<(), ApiError>;
     async fn swap_broadcast(&self, transaction: Transaction) -> Result<(), ApiError>;
+}
+
+/// What is given and what is got; the latter follows from the rate between two networks if it is not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amounts {
+    GivesCoins { coins: Amount, payment: Option<Msat> },
+    Pays { payment: Msat, coins: Option<Amount> },
+}
+
+/// A submarine swap that is quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuoteSubmarine {
+    pub direction: Direction,
+    pub amounts: Amounts,
+    pub terms: SubmarineTerms,
+    pub place: CoinsPlace,
+}
+
+/// A submarine swap that is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AcceptSubmarine {
+    pub offer: submarine::Offer,
+    /// What the caller believes the bargain to be. What is got and not said is the offer's, if that is as good as the rate.
+    pub direction: Direction,
+    pub amounts: Amounts,
+    /// The other network, of this name, if the coins are there.
+    pub coins_on: Option<String>,
+    pub terms: SubmarineTerms,
+    /// For at most how many seconds the caller's coins may be locked, if it gives some.
+    pub locked_for: u64,
+}
+
+/// What each side of a submarine swap decides for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SubmarineTerms {
+    /// Confirmations that the other's lock needs.
+    pub depth: u32,
+    pub max_lock_fee: Amount,
+    /// The most that the payment's route may cost; `None`: the usual share of it.
+    pub max_route_fee: Option<Msat>,
 }
 
 #[derive(Clone, Debug)]

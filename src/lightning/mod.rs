@@ -28,6 +28,7 @@ mod psbts;
 mod recovery;
 mod routes;
 mod signing;
+mod swap_prices;
 mod swaps;
 mod towers;
 mod wallet;

@@ -41,6 +41,7 @@ impl Swaps for LightningNode {
     }
 
     async fn quote_submarine(&self, request: QuoteSubmarine) -> Result<SwapInfo, ApiError> {
+        let request = self.priced_quote(request).await?;
         let hints = match request.direction {
             Direction::In => self.private_hints(Some(request.payment)).await,
             Direction::Out => Vec::new(),
@@ -49,6 +50,7 @@ impl Swaps for LightningNode {
     }
 
     async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError> {
+        let request = self.priced_accept(request).await?;
         let hints = match request.direction {
             Direction::In => Vec::new(),
             Direction::Out => self.private_hints(Some(request.payment)).await,
@@ -192,6 +194,8 @@ fn refused(error: SwapRefused) -> ApiError {
         SwapRefused::NoOther
         | SwapRefused::OtherDirection { .. }
         | SwapRefused::Pruned(_)
+        | SwapRefused::NoSuchNetwork { .. }
+        | SwapRefused::OtherPlaces { .. }
         | SwapRefused::TooMany
         | SwapRefused::ByItself
         | SwapRefused::Refused(_) => ApiError::precondition(text),

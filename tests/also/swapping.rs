@@ -19,22 +19,22 @@ use leyden_proto::leyden::{
 const NORTH: i64 = 100_000_000;
 const SOUTH: i64 = 1_000_000_000;
 /// What a block of either network creates.
-const SUBSIDY: i64 = 5_000_000_000;
+pub const SUBSIDY: i64 = 5_000_000_000;
 /// Confirmations that a lock needs.
 const DEPTH: u32 = 7;
 /// Blocks whose median time is what it is now: half of eleven, and one.
-const MEDIAN: u32 = 6;
+pub const MEDIAN: u32 = 6;
 
 /// One daemon with both networks.
-struct Person {
-    daemon: DaemonProcess,
+pub struct Person {
+    pub daemon: DaemonProcess,
     second: Option<DaemonProcess>,
     is_north_first: bool,
 }
 
 impl Person {
     /// `beside`: whose chains are followed.
-    async fn start(
+    pub async fn start(
         networks: &Networks,
         name: &str,
         is_north_first: bool,
@@ -56,14 +56,14 @@ impl Person {
         person
     }
 
-    async fn begin(&mut self) {
+    pub async fn begin(&mut self) {
         self.daemon.start().await.unwrap();
         let name = format!("{} on the other", self.daemon.name());
         self.second = Some(self.daemon.on_second(&name).unwrap());
     }
 
     /// Killed, and started again.
-    async fn dies(&mut self) {
+    pub async fn dies(&mut self) {
         self.daemon.kill();
         self.begin().await;
     }
@@ -72,11 +72,11 @@ impl Person {
         if is_north == self.is_north_first { &self.daemon } else { self.second.as_ref().unwrap() }
     }
 
-    fn north(&self) -> &DaemonProcess {
+    pub fn north(&self) -> &DaemonProcess {
         self.on(true)
     }
 
-    fn south(&self) -> &DaemonProcess {
+    pub fn south(&self) -> &DaemonProcess {
         self.on(false)
     }
 
@@ -96,12 +96,12 @@ impl Person {
     }
 }
 
-async fn agree(miner: &DaemonProcess, other: &DaemonProcess) {
+pub async fn agree(miner: &DaemonProcess, other: &DaemonProcess) {
     other.wait_for_height(miner.height().await.unwrap()).await.unwrap();
 }
 
 /// What waits is in the miner's mempool first: from the other's daemon it has to travel.
-async fn mine(miner: &DaemonProcess, other: &DaemonProcess, blocks: u32) {
+pub async fn mine(miner: &DaemonProcess, other: &DaemonProcess, blocks: u32) {
     wait_until("a transaction of the swap to be in the miner's mempool", || async {
         Ok(!mempool(miner).await.is_empty())
     })
@@ -112,7 +112,7 @@ async fn mine(miner: &DaemonProcess, other: &DaemonProcess, blocks: u32) {
 }
 
 /// Alice has a coin on north, Bob one on south.
-async fn coins(alice: &Person, bob: &Person) {
+pub async fn coins(alice: &Person, bob: &Person) {
     for (miner, other) in [(alice.north(), bob.north()), (bob.south(), alice.south())] {
         miner.mine(1, None).await.unwrap();
         miner.mine(MATURE, Some(NOBODY)).await.unwrap();
@@ -133,11 +133,11 @@ async fn begin(alice: &Person, bob: &Person, by_hand: bool) {
     alice.reaches("locking").await;
 }
 
-fn decoded(bytes: &[u8]) -> Transaction {
+pub fn decoded(bytes: &[u8]) -> Transaction {
     consensus::deserialize(bytes).unwrap()
 }
 
-fn value(transaction: &Transaction) -> i64 {
+pub fn value(transaction: &Transaction) -> i64 {
     transaction.output.iter().map(|output| i64::try_from(output.value.to_sat()).unwrap()).sum()
 }
 
@@ -211,7 +211,7 @@ async fn coins_of_two_networks_are_traded_by_hand() {
 }
 
 /// 49 hours later.
-const LATER: [&str; 2] = ["--regtest-clock-shift", "176400"];
+pub const LATER: [&str; 2] = ["--regtest-clock-shift", "176400"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_left_alone_has_the_coins_back_although_the_daemon_was_killed() {

@@ -31,8 +31,7 @@ use crate::{
     },
 };
 
-/// By how much a network may be faster or slower than its spacing says.
-pub const PACE: u64 = 2;
+pub use crate::swap::margins::{ACROSS_ROUTE_BLOCKS as ROUTE_BLOCKS, PACE};
 
 /// Attempts to pay begin within so many seconds after the decision: what payers grant (LND, Core Lightning).
 pub const PAY_SECONDS: u64 = 60;
@@ -49,9 +48,6 @@ pub const QUOTE_SECONDS: u64 = 600;
 
 /// A quote that would bind for less is not worth making: a person has to look at it, and a payment has to arrive.
 pub const LEAST_QUOTE_SECONDS: u64 = 60;
-
-/// Blocks of the outgoing network that a route to the payee may take beside what the payee wants: some hops of 40, or one of 144.
-pub const ROUTE_BLOCKS: u32 = 144;
 
 /// With fewer than these no route has room for one hop.
 pub const LEAST_ROUTE_BLOCKS: u32 = 40;

@@ -8,8 +8,10 @@
 //! A chain may find its blocks more slowly than its rules intend. So what is measured of it counts, if that is slower: see
 //! [`Chain::no_faster_than`].
 //!
-//! A submarine swap has both its locks on one chain, so it counts blocks: a refund height and an HTLC's `cltv_expiry` are
+//! A submarine swap on one chain has both its locks there, so it counts blocks: a refund height and an HTLC's `cltv_expiry` are
 //! then the same clock, and no slack for clocks is needed.
+//!
+//! One whose contract and payment lie on two chains counts seconds: see [`across`](super::submarine::across).
 //!
 //! ```text
 //!   in:   lock ─2·depth─► pays ─ROUTE─► HTLC's expiry ─RESOLVE─► its fate is known ─redeem_blocks─► refund height
@@ -77,6 +79,14 @@ pub fn initiate_seconds(outer: &Chain, inner: &Chain, depth: u32) -> u64 {
 pub fn gap_seconds(outer: &Chain, inner: &Chain) -> u64 {
     reveal_seconds(outer).saturating_add(blocks(inner, MEDIAN_BLOCKS.saturating_add(CONFIRMATION_BUDGET)))
 }
+
+/// By how much a chain may be faster or slower than its spacing says, where an HTLC on it has to outlast something elsewhere, or
+/// to be over before that: why is said in [`crate::crossing::margins`].
+pub const PACE: u64 = 2;
+
+/// Blocks that a route may take, beside what the payee wants, on a chain whose clock is doubted by [`PACE`]: some hops of 40, or
+/// one of 144.
+pub const ACROSS_ROUTE_BLOCKS: u32 = 144;
 
 /// Median times of so many blocks are asked for to measure a chain's spacing.
 pub const MEASURED_BLOCKS: u32 = 100;

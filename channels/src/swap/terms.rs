@@ -168,6 +168,16 @@ pub enum TermsError {
          offer, or for one with more blocks"
     )]
     TooFewBlocks { left: u32, needed: u32 },
+    #[error(
+        "{left} seconds are left until the coins go back, and {needed} are needed for all that has to happen before at the pace of \
+         the two chains: ask for a new offer, or for one with more hours"
+    )]
+    TooFewSeconds { left: u64, needed: u64 },
+    #[error(
+        "the payment would have to be held for {blocks} blocks, its route included, so that it outlasts the lock at the pace of the two \
+         chains, and nodes lock money for {most} at most: the two clocks leave too little time for this swap"
+    )]
+    ClocksApart { blocks: u32, most: u32 },
     #[error("coins would be locked for longer than two weeks' worth of blocks: ask for fewer")]
     TooManyBlocks,
     #[error(

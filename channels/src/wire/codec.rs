@@ -44,6 +44,8 @@ pub enum DecodeError {
     CountMismatch { expected: usize, got: usize },
     #[error("text is not valid UTF-8")]
     NotUtf8,
+    #[error("a value is of kind {0}, which is not known")]
+    UnknownKind(u8),
 }
 
 /// A cursor over received bytes.

@@ -1,4 +1,4 @@
-//! Atomic swaps of this person: the machines of `leyden_channels::swap` between two chains and two wallets.
+//! Swaps of this person: the machines of `leyden_channels::swap` between two chains and two wallets.
 //!
 //! ```text
 //!   calls ─────────────► mailbox ─┐                        ┌─► commit ─► effects: fund, broadcast, release
@@ -14,6 +14,7 @@
 //! followed swap may still ask for.
 
 mod book;
+mod chains;
 mod leg;
 mod submarine;
 mod task;
@@ -59,8 +60,14 @@ const REPEAT: Duration = Duration::from_secs(30);
 pub(crate) enum SwapInfo {
     /// Coins of one chain for coins of another. The warnings say what stands in its way, each in a sentence.
     Atomic { swap: Box<Swap>, give_on: String, get_on: String, warnings: Vec<String> },
-    /// Coins for a Lightning payment.
-    Submarine { swap: Box<Submarine>, network: String, facts: SubmarineFacts, warnings: Vec<String> },
+    /// Coins for a Lightning payment, on one chain or on two.
+    Submarine {
+        swap: Box<Submarine>,
+        coins_on: String,
+        payment_on: String,
+        facts: SubmarineFacts,
+        warnings: Vec<String>,
+    },
 }
 
 /// What is told of a submarine swap that its machine does not know.
@@ -68,7 +75,7 @@ pub(crate) enum SwapInfo {
 pub(crate) struct SubmarineFacts {
     /// What the routes of its payment have cost, if this node has paid.
     pub route_fee: Option<Msat>,
-    /// For when a block may come.
+    /// For when a block of the payment's chain may come.
     pub clock: Option<BlockClock>,
 }
 
@@ -130,8 +137,21 @@ pub(crate) struct QuoteSubmarine {
     pub coins: Amount,
     pub payment: Msat,
     pub terms: SubmarineTerms,
-    /// Blocks until the coins go back; `None`: as many as leave time for all of it.
-    pub refund_blocks: Option<u32>,
+    pub place: CoinsPlace,
+}
+
+/// Where the coins of a submarine swap are, and for how long they are locked; `None`: for as long as leaves time for all of it.
+/// The payment is on this daemon's chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CoinsPlace {
+    Here {
+        refund_blocks: Option<u32>,
+    },
+    /// On the other network, of this name.
+    There {
+        network: String,
+        refund_seconds: Option<u64>,
+    },
 }
 
 /// A submarine swap that is accepted.
@@ -142,6 +162,8 @@ pub(crate) struct AcceptSubmarine {
     pub direction: Direction,
     pub coins: Amount,
     pub payment: Msat,
+    /// The other network, of this name, if the coins are there.
+    pub coins_on: Option<String>,
     pub terms: SubmarineTerms,
     /// For at most how many seconds the caller's coins may be locked, if it gives some.
     pub locked_for: u64,
@@ -193,6 +215,13 @@ pub(crate) enum SwapRefused {
          Run it without --prune, hold both networks in one daemon (--also), or quote or accept the swap there"
     )]
     Pruned(String),
+    #[error("{wanted} is no network that coins could be on here: this one is {own}, the other one {other}")]
+    NoSuchNetwork { wanted: String, own: String, other: String },
+    #[error(
+        "the offer has coins on {coins_on} and the payment on {payment_on}, and that is not what you said: nothing was accepted. If \
+         that is the bargain you want, accept it on {payment_on} with --coins-on {coins_on}"
+    )]
+    OtherPlaces { coins_on: String, payment_on: String },
     #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]
     TooMany,
     #[error("{0}")]
@@ -232,8 +261,8 @@ pub(crate) struct Swaps {
     /// Of the atomic ones, and of the submarine ones.
     troubles: [Trouble; 2],
     needs: [Needs; 2],
-    /// Of the other chain.
-    needs_of_other: Needs,
+    /// Of the other chain, likewise.
+    needs_of_other: [Needs; 2],
     other: Option<Arc<dyn SwapLeg>>,
 }
 
@@ -310,14 +339,14 @@ impl Swaps {
             needs_of_other: Needs::default(),
         };
         let [of_atomic, of_submarine] = [way(), way()];
-        let needs_of_other = of_atomic.needs_of_other.clone();
+        let needs_of_other = [of_atomic.needs_of_other.clone(), of_submarine.needs_of_other.clone()];
         let troubles = [of_atomic.trouble.clone(), of_submarine.trouble.clone()];
         let needs = [of_atomic.needs.clone(), of_submarine.needs.clone()];
         let (atomic, mailbox) = mpsc::channel(MAILBOX);
         let (submarine, its_mailbox) = mpsc::channel(MAILBOX);
         let tasks = SwapTasks {
             atomic: task::SwapTask { mailbox, ways: of_atomic, other: other.clone() },
-            submarine: submarine::SubmarineTask { mailbox: its_mailbox, ways: of_submarine },
+            submarine: submarine::SubmarineTask { mailbox: its_mailbox, ways: of_submarine, other: other.clone() },
         };
         (Self { atomic, submarine, news, troubles, needs, needs_of_other, other }, tasks)
     }
@@ -329,7 +358,7 @@ impl Swaps {
 
     /// The lowest block of the other chain that a swap still has to look through, or may have to once more.
     pub(crate) fn needed_of_other(&self) -> u32 {
-        self.needs_of_other.get()
+        self.needs_of_other.iter().map(Needs::get).min().unwrap_or_default()
     }
 
     /// The blocks of this daemon's chain that a swap still has to look through, or may have to once more.

@@ -12,20 +12,13 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    AcceptSwap, Call, LegBlock, LegError, LegStatus, OwnLeg, QuoteSwap, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
-    SwapTerms,
+    AcceptSwap, Call, LegBlock, LegError, LegStatus, QuoteSwap, SwapInfo, SwapLeg, SwapOrder, SwapRefused, SwapTerms,
     book::{Book, Desk, Ways, run},
-    leg::{Doubt, away, back_to, own_lock},
+    chains::{Chains, nobody_follows},
+    leg::{away, back_to, own_lock},
     refused,
 };
 use crate::{driver::services::Services, store::StoreError};
-
-/// Which of the two daemons.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Own,
-    Other,
-}
 
 pub(super) struct SwapTask {
     pub(super) mailbox: mpsc::Receiver<Call>,
@@ -42,22 +35,16 @@ impl SwapTask {
         fatal: mpsc::UnboundedSender<String>,
     ) {
         let Self { mailbox, ways, other } = self;
-        let own: Arc<dyn SwapLeg> = Arc::new(OwnLeg(Arc::clone(&services)));
+        let chains = Chains::new(&services, other);
         let book = Book::new(services, swaps, ways);
-        let doubt = Doubt::default();
-        run(AtomicDesk { book, own, other, own_status: None, other_status: None, doubt }, mailbox, fatal).await;
+        run(AtomicDesk { book, chains }, mailbox, fatal).await;
     }
 }
 
 /// All atomic swaps, and what is known of the two chains.
 struct AtomicDesk {
     book: Book<Swap>,
-    own: Arc<dyn SwapLeg>,
-    other: Option<Arc<dyn SwapLeg>>,
-    own_status: Option<LegStatus>,
-    other_status: Option<LegStatus>,
-    /// Since when a tip has been in doubt.
-    doubt: Doubt,
+    chains: Chains,
 }
 
 impl Desk for AtomicDesk {
@@ -105,17 +92,7 @@ impl Desk for AtomicDesk {
             self.book.note_trouble(None);
             return Ok(());
         }
-        let mut trouble = None;
-        self.own_status = self.own.status().await.map_err(|error| trouble = Some(error.0)).ok();
-        self.other_status = match &self.other {
-            None => {
-                trouble = Some(SwapRefused::NoOther.to_string());
-                None
-            }
-            Some(other) => other.status().await.map_err(|error| trouble = Some(error.0)).ok(),
-        };
-        let doubted = self.doubt.of([&self.own_status, &self.other_status].into_iter().flatten());
-        trouble = trouble.or(doubted);
+        let mut trouble = self.chains.look(true).await;
         for id in followed {
             let mut has_moved = repeats;
             for leg in Leg::ALL {
@@ -137,7 +114,7 @@ impl Desk for AtomicDesk {
 impl AtomicDesk {
     async fn quote(&mut self, request: QuoteSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
         let QuoteSwap { give, get, give_other, terms, outer_seconds, inner_seconds } = request;
-        let (own, other) = self.both().await?;
+        let (own, other) = self.chains.ask_both().await?;
         let (give_on, get_on) = if give_other { (&other, &own) } else { (&own, &other) };
         let trade = Trade { give, give_on: give_on.chain, get, get_on: get_on.chain, outer_seconds, inner_seconds };
         let request = self.request(terms, give_on, get_on).await?;
@@ -149,7 +126,7 @@ impl AtomicDesk {
         if self.book.swaps.contains_key(&offer.hash) {
             return Err(SwapRefused::Known);
         }
-        let (own, other) = self.both().await?;
+        let (own, other) = self.chains.ask_both().await?;
         // The person says which of the two chains is given, never the offer.
         let (outer, inner) = if give_other { (&own, &other) } else { (&other, &own) };
         if offer.inner.chain.hash == outer.chain.hash && offer.outer.chain.hash == inner.chain.hash {
@@ -169,13 +146,7 @@ impl AtomicDesk {
 
     async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
         self.book.check_room()?;
-        // A second daemon does not know which blocks the swaps of this one need.
-        let is_left_alone = |status: &&LegStatus| {
-            status.is_pruned && self.chain_at(status.chain.hash).is_none_or(|chain| !chain.keeps_blocks())
-        };
-        if let Some(pruned) = [outer, inner].into_iter().find(is_left_alone) {
-            return Err(SwapRefused::Pruned(pruned.network.clone()));
-        }
+        self.chains.check_pruning([outer, inner])?;
         Ok(Request {
             nonce: rand::random(),
             by_hand: terms.by_hand,
@@ -187,7 +158,7 @@ impl AtomicDesk {
     }
 
     async fn start(&self, status: &LegStatus) -> Result<Start, SwapRefused> {
-        let chain = self.chain_at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
+        let chain = self.chains.at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
         let destination = chain.new_script().await.map_err(SwapRefused::Away)?;
         Ok(Start { destination, tip: status.tip, spacing: status.spacing })
     }
@@ -218,44 +189,8 @@ impl AtomicDesk {
         Ok(info.ok_or(SwapRefused::Unknown))
     }
 
-    /// Both chains as they are at this moment.
-    async fn both(&mut self) -> Result<(LegStatus, LegStatus), SwapRefused> {
-        let other = self.other.clone().ok_or(SwapRefused::NoOther)?;
-        let own = self.own.status().await.map_err(SwapRefused::Away)?;
-        let other = other.status().await.map_err(SwapRefused::Away)?;
-        (self.own_status, self.other_status) = (Some(own.clone()), Some(other.clone()));
-        Ok((own, other))
-    }
-
-    fn place(&self, hash: bitcoin::constants::ChainHash) -> Place {
-        if hash == self.book.services.chain_hash() { Place::Own } else { Place::Other }
-    }
-
-    fn chain_at(&self, hash: bitcoin::constants::ChainHash) -> Option<Arc<dyn SwapLeg>> {
-        match self.place(hash) {
-            Place::Own => Some(Arc::clone(&self.own)),
-            // Whatever answers there now may be on another chain.
-            Place::Other => {
-                let is_it = self.other_status.as_ref().is_some_and(|status| status.chain.hash == hash);
-                self.other.clone().filter(|_| is_it)
-            }
-        }
-    }
-
-    fn status_of(&self, swap: &Swap, leg: Leg) -> Option<&LegStatus> {
-        let hash = swap.offer().leg(leg).chain.hash;
-        let status = match self.place(hash) {
-            Place::Own => self.own_status.as_ref(),
-            Place::Other => self.other_status.as_ref(),
-        };
-        status.filter(|status| status.chain.hash == hash)
-    }
-
     fn info(&self, swap: &Swap) -> SwapInfo {
-        let name = |leg| {
-            let status = self.status_of(swap, leg);
-            status.map_or_else(|| swap.offer().leg(leg).chain.hash.to_string(), |status| status.network.clone())
-        };
+        let name = |leg| self.chains.name(swap.offer().leg(leg).chain.hash);
         let (give_on, get_on, warnings) = (name(swap.role().gives()), name(swap.role().gets()), self.warnings(swap));
         SwapInfo::Atomic { swap: Box::new(swap.clone()), give_on, get_on, warnings }
     }
@@ -266,7 +201,8 @@ impl AtomicDesk {
             return Vec::new();
         }
         let gives = swap.role().gives();
-        let status = self.status_of(swap, gives).filter(|_| swap.leg(gives).funding.is_none());
+        let status =
+            self.chains.status(swap.offer().leg(gives).chain.hash).filter(|_| swap.leg(gives).funding.is_none());
         let lacks = status.and_then(|status| status.lacks(swap.offer().leg(gives).amount));
         self.book.ways.trouble.get().into_iter().chain(lacks).collect()
     }
@@ -283,11 +219,8 @@ impl AtomicDesk {
             return Ok(Ok(false));
         }
         let hash = swap.offer().leg(leg).chain.hash;
-        let Some((status, chain)) = self.status_of(swap, leg).cloned().zip(self.chain_at(hash)) else {
-            return Ok(Err(LegError(format!(
-                "none of your two daemons follows the chain with the genesis block {hash}: start the one that did, with its \
-                 --network and --data-dir"
-            ))));
+        let Some((status, chain)) = self.chains.status(hash).cloned().zip(self.chains.at(hash)) else {
+            return Ok(Err(nobody_follows(hash)));
         };
         let swap = swap.leg(leg);
         // Before the blocks: with the last of them a swap may end.
@@ -382,7 +315,7 @@ impl AtomicDesk {
     fn apply(&mut self, id: PaymentHash, event: Event<'_>) -> Result<SwapOutbox, Refusal> {
         let Some(swap) = self.book.swaps.get(&id) else { return Ok(SwapOutbox::default()) };
         let nothing = FeeEstimates::default();
-        let chain = |leg| match self.status_of(swap, leg) {
+        let chain = |leg| match self.chains.status(swap.offer().leg(leg).chain.hash) {
             Some(status) => status.seen_up_to(swap.leg(leg).tip),
             None => away(&nothing),
         };
@@ -405,7 +338,7 @@ impl AtomicDesk {
         | Effect::Release { leg, .. }
         | Effect::Recall { leg, .. }
         | Effect::Broadcast { leg, .. }) = &effect;
-        let Some(chain) = self.book.swaps.get(&id).and_then(|swap| self.chain_at(swap.offer().leg(*leg).chain.hash))
+        let Some(chain) = self.book.swaps.get(&id).and_then(|swap| self.chains.at(swap.offer().leg(*leg).chain.hash))
         else {
             return Ok(Vec::new());
         };

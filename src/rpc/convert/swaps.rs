@@ -115,7 +115,9 @@ pub(crate) fn extract_secret(request: &leyden::ExtractSecretRequest) -> Checked<
 pub(crate) fn info(info: &SwapInfo) -> leyden::SwapInfo {
     match info {
         SwapInfo::Atomic { swap, give_on, get_on, warnings } => atomic(swap, give_on, get_on, warnings),
-        SwapInfo::Submarine { swap, network, facts, warnings } => submarine::info(swap, network, facts, warnings),
+        SwapInfo::Submarine { swap, coins_on, payment_on, facts, warnings } => {
+            submarine::info(swap, (coins_on, payment_on), facts, warnings)
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn submarine() -> Submarine {
         coins: Amount::from_sat(1_000_000),
         payment: Msat(1_001_000_000),
         chain: NORTH,
-        refund_blocks: None,
+        span: submarine::Span::One { refund_blocks: None },
     };
     let request = submarine::Request {
         nonce: [8; 32],
@@ -86,6 +86,7 @@ pub(crate) fn submarine() -> Submarine {
         max_route_fee: Msat(5_000),
         start: Start { destination: ScriptBuf::new(), tip: TIP, spacing: 0 },
         network: InvoiceNetwork::Regtest,
+        payment: submarine::PaymentChain { tip: TIP.height, measured: 0, is_current: true },
     };
     Submarine::quote(&bargain, String::new(), request, UnixTime(1_700_000_000), &Keys).unwrap().0
 }
@@ -94,7 +95,8 @@ fn submarine_info() -> SwapInfo {
     let clock = BlockClock { tip: Height(7), now: UnixTime(1_700_000_000), spacing: 600 };
     let facts = SubmarineFacts { route_fee: Some(Msat(7_500)), clock: Some(clock) };
     let warnings = vec!["wait".to_owned()];
-    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned(), facts, warnings }
+    let (coins_on, payment_on) = ("north".to_owned(), "north".to_owned());
+    SwapInfo::Submarine { swap: Box::new(submarine()), coins_on, payment_on, facts, warnings }
 }
 
 /// One that spends nothing known.

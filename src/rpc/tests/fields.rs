@@ -341,8 +341,10 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         }
         "leyden.Swap.QuoteSubmarine" => [false, true]
             .map(|out| leyden::SubmarineQuoteRequest { out, coins: 5, payment: 6, ..Default::default() })
+            .into_iter()
+            .chain([leyden::SubmarineQuoteRequest { coins: 5, coins_on: "south".to_owned(), ..Default::default() }])
             .map(|request| request.encode_to_vec())
-            .to_vec(),
+            .collect(),
         "leyden.Swap.AcceptSubmarine" => {
             let offer = swaps::submarine().offer().encode();
             vec![leyden::SubmarineAcceptRequest { offer, coins: 5, payment: 6, ..Default::default() }.encode_to_vec()]

@@ -12,9 +12,10 @@ use super::{
     event::{Ctx, Effect, Event},
     state::{Lightning, Payment, Receipt, Submarine},
     terms::{Acceptance, Direction},
+    time::{Moment, TimeLeft},
 };
 use crate::{
-    margins::{CLAIM_MARGIN, FINAL_DEPTH},
+    margins::FINAL_DEPTH,
     swap::{
         Outcome, Refusal, Role,
         claim::{self, Terms},
@@ -118,7 +119,7 @@ impl Submarine {
             Some(_) => return Ok(()),
             None => {}
         }
-        self.offer.check_height(self.tip(), self.depth)?;
+        self.time(ctx).check_begin(self.depth)?;
         self.acceptance = Some(acceptance);
         self.is_begun = true;
         Ok(())
@@ -173,27 +174,19 @@ impl Submarine {
         before != receipt
     }
 
-    fn tip(&self) -> Height {
-        self.leg.tip.height
+    /// How much time is left now.
+    fn time<'a>(&'a self, ctx: &Ctx<'a>) -> TimeLeft<'a> {
+        let (coins, coins_measured) = (&self.leg.tip, ctx.chain.spacing);
+        TimeLeft { offer: &self.offer, at: Moment { now: ctx.now, coins, coins_measured, payment: ctx.payment } }
     }
 
-    /// Blocks until the refund may be in one.
-    fn blocks_left(&self) -> u32 {
-        self.offer.refund_height.0.saturating_sub(self.tip().0)
-    }
-
-    fn is_too_late_to_begin(&self) -> bool {
-        self.blocks_left() < self.offer.blocks_to_begin(self.depth)
+    /// Whether the tips of the chains that it is about may be relied on.
+    fn is_current(&self, ctx: &Ctx<'_>) -> bool {
+        ctx.chain.is_current && self.time(ctx).payment_is_current()
     }
 
     fn is_expired(&self) -> bool {
         self.contract().is_some_and(|contract| contract.is_expired(&self.leg.tip))
-    }
-
-    /// Whether what is held is held for longer than the lock needs to come back.
-    fn outlasts(&self, expiry: CltvExpiry) -> bool {
-        let needed = self.offer.refund_height.0.saturating_add(margins::hold_gap(&self.offer.chain));
-        expiry.0 >= needed
     }
 
     // Whoever gives coins.
@@ -206,15 +199,15 @@ impl Submarine {
     fn may_lock(&self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
         let is_paid_for = match (self.role, receipt) {
             (Role::Initiator, Receipt::Open | Receipt::Held(_)) => self.is_begun,
-            (Role::Participant, Receipt::Held(expiry)) => self.outlasts(expiry),
+            (Role::Participant, Receipt::Held(expiry)) => self.time(ctx).outlasts(expiry),
             (Role::Participant, Receipt::Open)
             | (Role::Initiator | Role::Participant, Receipt::Settled | Receipt::TakenBack | Receipt::Canceled) => false,
         };
         is_paid_for
             && self.outcome.is_none()
             && !self.is_given_up
-            && !self.is_too_late_to_begin()
-            && ctx.chain.is_current
+            && !self.time(ctx).is_too_late_to_begin(self.depth)
+            && self.is_current(ctx)
     }
 
     fn lock(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
@@ -250,7 +243,7 @@ impl Submarine {
             return false;
         }
         match receipt {
-            Receipt::Held(_) => self.secret.is_none() && self.blocks_left() < margins::redeem_blocks(&self.offer.chain),
+            Receipt::Held(_) => self.secret.is_none() && !self.time(ctx).may_redeem(),
             Receipt::Settled => false,
             Receipt::Open | Receipt::TakenBack | Receipt::Canceled => true,
         }
@@ -298,7 +291,7 @@ impl Submarine {
             // Not without having given the coins, nor when they are about to come back, nor for what cannot be claimed any more.
             Role::Initiator => {
                 let is_given = self.leg.is_unspent() && self.leg.claim.is_none() && !self.is_expired();
-                let may_show = is_given && self.is_claimable(expiry) && ctx.chain.is_current;
+                let may_show = is_given && self.time(ctx).is_claimable(expiry) && self.is_current(ctx);
                 may_show.then(|| ctx.keys.secret(&self.nonce))
             }
             Role::Participant => self.secret.filter(|_| self.may_settle(expiry, ctx)),
@@ -308,22 +301,13 @@ impl Submarine {
         }
     }
 
-    /// Whether an HTLC has the blocks left that a claim of it on the chain needs.
-    fn is_claimable(&self, expiry: CltvExpiry) -> bool {
-        expiry.0 > self.tip().0.saturating_add(CLAIM_MARGIN)
-    }
-
     /// With a refund on its way both spends of the lock wait for a block, and only one of them makes the payment this
     /// person's. The chain says which, unless there is no time to wait for it. Without a refund nothing has to be known of the
     /// chain: a stranger can make its tip doubtful, and the payment waits for nobody.
     fn may_settle(&self, expiry: CltvExpiry, ctx: &Ctx<'_>) -> bool {
-        let reserve = CLAIM_MARGIN
-            .saturating_add(margins::REORG_DEPTH)
-            .saturating_add(margins::restart_blocks(&self.offer.chain));
-        let time_is_short = expiry.0 < self.tip().0.saturating_add(reserve);
         match self.leg.taken {
             Some(taken) => taken.with_secret,
-            None => self.leg.claim.is_none() || (time_is_short && ctx.chain.is_fed),
+            None => self.leg.claim.is_none() || (self.time(ctx).is_short(expiry) && ctx.chain.is_fed),
         }
     }
 
@@ -352,9 +336,9 @@ impl Submarine {
     fn give_back(&self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
         let is_too_short = match (receipt, self.role) {
             (Receipt::Open, _) => false,
-            (Receipt::Held(expiry), Role::Participant) => !self.outlasts(expiry),
+            (Receipt::Held(expiry), Role::Participant) => !self.time(ctx).outlasts(expiry),
             (Receipt::Held(expiry), Role::Initiator) => {
-                if !self.is_claimable(expiry) {
+                if !self.time(ctx).is_claimable(expiry) {
                     effects.push(Effect::CancelInvoice);
                     return;
                 }
@@ -364,7 +348,8 @@ impl Submarine {
         };
         let is_over = match self.leg.funding {
             None => {
-                let is_wanted = !self.is_given_up && !self.is_too_late_to_begin() && !is_too_short;
+                let is_too_late = self.time(ctx).is_too_late_to_begin(self.depth);
+                let is_wanted = !self.is_given_up && !is_too_late && !is_too_short;
                 !is_wanted && self.knows_its_lock(ctx)
             }
             Some(_) => self.leg.is_taken(false, margins::REORG_DEPTH) || self.leg.is_replaced(margins::REORG_DEPTH),
@@ -379,19 +364,17 @@ impl Submarine {
     fn pay(&mut self, payment: Payment, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
         let Some(acceptance) = &self.acceptance else { return };
         let is_unpaid = matches!(payment, Payment::Unpaid | Payment::Failed);
-        if !is_unpaid || self.asked || self.is_given_up || self.revealed || !ctx.chain.is_current {
+        if !is_unpaid || self.asked || self.is_given_up || self.revealed || !self.is_current(ctx) {
             return;
         }
-        let chain = &self.offer.chain;
         let max_cltv = match self.offer.direction {
-            Direction::In if self.leg.is_deep(self.depth) && !self.is_too_late_to_pay() => {
-                self.blocks_left().saturating_sub(margins::resolve_margin(chain)).saturating_sub(margins::PAY_BLOCKS)
+            Direction::In if self.leg.is_deep(self.depth) => self.time(ctx).pay_limit(),
+            Direction::Out if self.is_begun && !self.is_too_late_to_pay(ctx) => {
+                Some(self.offer.final_cltv.saturating_add(self.offer.route_blocks()))
             }
-            Direction::Out if self.is_begun && !self.is_too_late_to_pay() => {
-                self.offer.final_cltv.saturating_add(margins::ROUTE_BLOCKS)
-            }
-            Direction::In | Direction::Out => return,
+            Direction::In | Direction::Out => None,
         };
+        let Some(max_cltv) = max_cltv else { return };
         let invoice = self.offer.invoice(acceptance).to_owned();
         self.asked = true;
         // On its way from the moment when it may be: what really became of it is told.
@@ -399,10 +382,10 @@ impl Submarine {
         effects.push(Effect::Pay { invoice, max_fee: self.max_route_fee, max_cltv });
     }
 
-    fn is_too_late_to_pay(&self) -> bool {
+    fn is_too_late_to_pay(&self, ctx: &Ctx<'_>) -> bool {
         match self.offer.direction {
-            Direction::In => self.blocks_left() < margins::pay_blocks(&self.offer.chain),
-            Direction::Out => self.is_too_late_to_begin(),
+            Direction::In => self.time(ctx).pay_limit().is_none(),
+            Direction::Out => self.time(ctx).is_too_late_to_begin(self.depth),
         }
     }
 
@@ -415,7 +398,7 @@ impl Submarine {
             Role::Participant => self.secret,
             Role::Initiator => {
                 let is_paying = matches!(payment, Payment::InFlight | Payment::Paid(_));
-                let in_time = self.blocks_left() >= margins::redeem_blocks(&self.offer.chain);
+                let in_time = self.time(ctx).may_redeem();
                 let may_reveal = is_paying && in_time && self.leg.is_deep(self.depth) && ctx.chain.is_current;
                 (self.revealed || may_reveal).then(|| ctx.keys.secret(&self.nonce))
             }
@@ -440,14 +423,14 @@ impl Submarine {
     fn build(&self, path: Path, ctx: &Ctx<'_>) -> Result<Option<Claim>, Refusal> {
         let Some(contract) = self.contract() else { return Ok(None) };
         let blocks = match path {
-            Path::Redeem(_) => Some(self.blocks_left()),
-            Path::Refund => self.refund_blocks(),
+            Path::Redeem(_) => Some(self.time(ctx).blocks_to_redeem()),
+            Path::Refund => self.refund_blocks(ctx),
         };
         let terms = Terms {
             contract: &contract,
             path,
             key: ctx.keys.key(&self.id(), self.offer.direction.contract_leg()),
-            deadline: blocks.map(|blocks| Height(self.tip().0.saturating_add(blocks.max(1)))),
+            deadline: blocks.map(|blocks| Height(self.leg.tip.height.0.saturating_add(blocks.max(1)))),
             is_fed: ctx.chain.is_fed,
         };
         Ok(claim::build(&self.leg, &terms, ctx.chain.estimates, ctx.policy)?)
@@ -455,7 +438,7 @@ impl Submarine {
 
     /// Blocks within which a refund should have paid its whole budget; `None` while nobody else can take the coins without
     /// giving the payment.
-    fn refund_blocks(&self) -> Option<u32> {
+    fn refund_blocks(&self, ctx: &Ctx<'_>) -> Option<u32> {
         let Lightning::Receives(receipt) = self.lightning else { return None };
         match (receipt, self.role) {
             // The payment is gone, and the secret is out: whoever has it may take these.
@@ -463,11 +446,7 @@ impl Submarine {
             // Only this person has the secret.
             (_, Role::Initiator) => None,
             // Once the payment goes back, the initiator takes the coins for nothing.
-            (Receipt::Held(expiry), Role::Participant) => {
-                let end = expiry.0.saturating_sub(CLAIM_MARGIN);
-                let left = end.saturating_sub(self.tip().0);
-                (left < margins::redeem_blocks(&self.offer.chain)).then_some(left)
-            }
+            (Receipt::Held(expiry), Role::Participant) => self.time(ctx).blocks_to_refund(expiry),
             (Receipt::Open | Receipt::Settled | Receipt::TakenBack | Receipt::Canceled, Role::Participant) => {
                 Some(margins::CONFIRMATION_BUDGET)
             }
@@ -476,8 +455,7 @@ impl Submarine {
 
     fn end(&mut self, ctx: &Ctx<'_>) {
         let (is_redeemed, is_refunded) = (self.leg.is_taken(true, FINAL_DEPTH), self.leg.is_taken(false, FINAL_DEPTH));
-        // Long after every HTLC, and after the refund height.
-        let is_long_over = self.tip().0 >= self.offer.refund_height.0.saturating_add(FINAL_DEPTH);
+        let is_long_over = self.time(ctx).is_long_over();
         self.outcome = match self.lightning {
             Lightning::Receives(Receipt::Settled) => (is_redeemed || is_long_over).then_some(Outcome::Swapped),
             Lightning::Receives(Receipt::Open | Receipt::Held(_)) => None,
@@ -496,7 +474,7 @@ impl Submarine {
             Lightning::Pays(_) if is_redeemed => Some(Outcome::Swapped),
             Lightning::Pays(payment) => {
                 let is_gone = is_refunded || (is_long_over && !self.leg.is_unspent() && self.leg.taken.is_none());
-                let is_too_late = self.is_given_up || self.is_too_late_to_pay();
+                let is_too_late = self.is_given_up || self.is_too_late_to_pay(ctx);
                 match payment {
                     Payment::InFlight => (is_gone && self.is_given_up).then_some(Outcome::Lost),
                     Payment::Paid(_) => is_gone.then_some(Outcome::Lost),

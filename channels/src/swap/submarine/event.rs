@@ -5,6 +5,7 @@ use bitcoin::{Amount, ScriptBuf, Transaction};
 use super::{
     state::{Payment, Receipt},
     terms::Acceptance,
+    time::PaymentChain,
 };
 use crate::{
     channel::Outbox,
@@ -55,9 +56,11 @@ pub struct Ctx<'a> {
     pub keys: &'a dyn SwapKeys,
     /// What claims may cost.
     pub policy: &'a EnforcementPolicy,
-    /// The chain.
+    /// The contract's chain.
     pub chain: ChainCtx<'a>,
-    /// What invoices of this chain begin with.
+    /// The payment's chain: the same, unless the swap is across two.
+    pub payment: PaymentChain,
+    /// What invoices of the payment's chain begin with.
     pub network: InvoiceNetwork,
 }
 

@@ -14,7 +14,11 @@
 //!
 //! (`═` is a transaction of the chain, `─` a message or an HTLC.) It is an atomic swap whose one leg is a Lightning
 //! payment: the initiator knows the secret, the payment's hash is the contract's hash, and whoever locks second locks for a
-//! shorter time. Both legs are on one chain, so the contract expires at a height, which is what an HTLC does.
+//! shorter time.
+//!
+//! With both legs on one chain the contract expires at a height, which is what an HTLC does. With coins on one chain and the
+//! payment on another it expires at a time, as those of an atomic swap do, and the pace of the payment's chain is doubted, as a
+//! crossing does: [`across`] says how much time that takes. `time.rs` is the one place that knows both clocks.
 //!
 //! [`terms`] has what both agree on, [`Submarine`] the machine of one person. It sees Lightning as two mirrors that its
 //! driver holds up: [`Payment`], how the payment of this hash stands, and [`Receipt`], how the held invoice of this hash
@@ -37,16 +41,19 @@
 //! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
 //!   puts the machine back to where the chain is.
 
+pub mod across;
 pub mod terms;
 
 mod act;
 mod event;
 mod record;
 mod state;
+mod time;
 
 #[cfg(test)]
 mod tests;
 
 pub use event::{Ctx, Effect, Event, SubmarineOutbox};
-pub use state::{Bargain, Lightning, Payment, Phase, Receipt, Request, Submarine};
-pub use terms::{Acceptance, Direction, Offer};
+pub use state::{Bargain, Believed, Lightning, Payment, Phase, Receipt, Request, Span, Submarine};
+pub use terms::{Acceptance, Clock, Direction, Offer};
+pub use time::PaymentChain;

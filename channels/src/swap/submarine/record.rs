@@ -2,7 +2,7 @@
 
 use super::{
     state::{Lightning, Payment, Receipt, Submarine},
-    terms::{Acceptance, Offer},
+    terms::{Acceptance, Clock, Offer},
 };
 use crate::{
     swap::{
@@ -16,10 +16,16 @@ use crate::{
     wire::codec::{Field, Reader},
 };
 
+/// The format of a swap across two chains, and the highest that is read.
+const ACROSS_FORMAT: u8 = 3;
+
 impl Submarine {
-    /// All that has to survive.
+    /// All that has to survive. An older program reads what it knows, and refuses the rest by its format.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
+        let mut out = vec![match self.offer.clock {
+            Clock::Height(_) => FORMAT,
+            Clock::Time { .. } => ACROSS_FORMAT,
+        }];
         write_role(self.role, &mut out);
         self.offer.write(&mut out);
         put_option(self.acceptance.as_ref(), &mut out);
@@ -42,8 +48,8 @@ impl Submarine {
     pub fn restore(row: &[u8]) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(row);
         let found = reader.field::<u8>()?;
-        if found > FORMAT {
-            return Err(RestoreError::Newer { found, known: FORMAT });
+        if found > ACROSS_FORMAT {
+            return Err(RestoreError::Newer { found, known: ACROSS_FORMAT });
         }
         let role: Role = read_role(&mut reader)?;
         let offer: Offer = reader.field()?;

@@ -3,8 +3,10 @@
 use bitcoin::Amount;
 
 use super::{
+    across::Paces,
     event::{Ctx, Event, SubmarineOutbox},
-    terms::{Acceptance, Direction, Offer},
+    terms::{Acceptance, Clock, Direction, Offer},
+    time::{Moment, PaymentChain, TimeLeft},
 };
 use crate::{
     keys::curve,
@@ -126,8 +128,10 @@ pub struct Request {
     pub max_route_fee: Msat,
     /// Where coins come to this person, and how far the chain is.
     pub start: Start,
-    /// What invoices of this chain begin with.
+    /// What invoices of the payment's chain begin with.
     pub network: InvoiceNetwork,
+    /// The payment's chain: the same, unless the swap is across two.
+    pub payment: PaymentChain,
 }
 
 /// What the initiator wants.
@@ -139,30 +143,109 @@ pub struct Bargain {
     pub coins: Amount,
     /// Over Lightning.
     pub payment: Msat,
-    /// Where.
+    /// Where coins are locked.
     pub chain: Chain,
-    /// Blocks until the lock goes back; `None`: as many as leave time for all of it.
-    pub refund_blocks: Option<u32>,
+    /// Where the payment is, and for how long the lock is there.
+    pub span: Span,
+}
+
+/// Where the payment is, and for how long the lock is there; `None`: for as long as leaves time for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The payment is on the same chain. Blocks until the lock goes back.
+    One {
+        /// How many.
+        refund_blocks: Option<u32>,
+    },
+    /// The payment is on another one. Seconds until the lock goes back.
+    Two {
+        /// Which.
+        payment_chain: Chain,
+        /// How many.
+        refund_seconds: Option<u64>,
+    },
+}
+
+/// What somebody who accepts believes the bargain to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Believed {
+    /// Which way.
+    pub direction: Direction,
+    /// Where coins are locked, and how much.
+    pub coins: (Chain, Amount),
+    /// Where the payment is, and how much.
+    pub payment: (Chain, Msat),
 }
 
 impl Bargain {
-    /// Blocks until the lock goes back.
-    pub fn blocks(&self, depth: u32) -> u32 {
+    /// Blocks until the lock goes back, with both on one chain.
+    fn blocks(&self, wanted: Option<u32>, depth: u32) -> u32 {
         let usual = match self.direction {
             Direction::In => margins::pay_blocks(&self.chain)
                 .saturating_add(margins::ROUTE_BLOCKS)
                 .saturating_add(depth.saturating_mul(2)),
             Direction::Out => margins::lock_blocks(&self.chain, depth),
         };
-        self.refund_blocks.unwrap_or(usual.saturating_add(margins::AGREE_BLOCKS))
+        wanted.unwrap_or(usual.saturating_add(margins::AGREE_BLOCKS))
+    }
+
+    /// Seconds until the lock goes back, with the payment elsewhere.
+    fn across_seconds(&self, wanted: Option<u64>, paces: &Paces, depth: u32) -> u64 {
+        wanted.unwrap_or_else(|| match self.direction {
+            Direction::In => paces.usual_in_seconds(depth),
+            Direction::Out => paces.usual_out_seconds(depth),
+        })
+    }
+
+    fn paces(&self, payment_chain: &Chain, request: &Request) -> Paces {
+        Paces::new(&self.chain, request.start.spacing, payment_chain, request.payment.measured)
+    }
+
+    /// Seconds until the lock goes back, as far as the chain's rules tell.
+    pub fn seconds(&self, request: &Request) -> u64 {
+        match &self.span {
+            Span::One { refund_blocks } => {
+                let blocks = self.blocks(*refund_blocks, request.depth);
+                u64::from(blocks).saturating_mul(u64::from(self.chain.spacing))
+            }
+            Span::Two { payment_chain, refund_seconds } => {
+                self.across_seconds(*refund_seconds, &self.paces(payment_chain, request), request.depth)
+            }
+        }
     }
 
     /// `min_final_cltv_expiry_delta` of the invoice.
-    pub fn final_cltv(&self, depth: u32) -> u32 {
-        match self.direction {
-            Direction::In => margins::IN_FINAL_CLTV,
-            Direction::Out => self.blocks(depth).saturating_add(margins::hold_gap(&self.chain)),
+    pub fn final_cltv(&self, request: &Request) -> u32 {
+        match (self.direction, &self.span) {
+            (Direction::In, Span::One { .. } | Span::Two { .. }) => margins::IN_FINAL_CLTV,
+            (Direction::Out, Span::One { refund_blocks }) => {
+                self.blocks(*refund_blocks, request.depth).saturating_add(margins::hold_gap(&self.chain))
+            }
+            (Direction::Out, Span::Two { payment_chain, .. }) => {
+                self.paces(payment_chain, request).hold_blocks(self.seconds(request))
+            }
         }
+    }
+
+    fn clock(&self, request: &Request, now: UnixTime) -> Clock {
+        match self.span {
+            Span::One { refund_blocks } => {
+                let tip = request.start.tip.height;
+                Clock::Height(Height(tip.0.saturating_add(self.blocks(refund_blocks, request.depth))))
+            }
+            Span::Two { payment_chain, .. } => {
+                // The later of two clocks, as it is judged by.
+                let now = now.max(request.start.tip.median_time);
+                Clock::Time { refund: UnixTime(now.0.saturating_add(self.seconds(request))), payment_chain }
+            }
+        }
+    }
+}
+
+impl Request {
+    fn moment(&self, now: UnixTime) -> Moment<'_> {
+        let Start { tip, spacing, .. } = &self.start;
+        Moment { now, coins: tip, coins_measured: *spacing, payment: self.payment }
     }
 }
 
@@ -176,41 +259,43 @@ impl Submarine {
         now: UnixTime,
         keys: &dyn SwapKeys,
     ) -> Result<(Self, SubmarineOutbox), TermsError> {
-        let (tip, hash) = (request.start.tip.height, keys.secret(&request.nonce).hash());
+        let hash = keys.secret(&request.nonce).hash();
         let offer = Offer {
             direction: bargain.direction,
             hash,
             chain: bargain.chain,
             coins: bargain.coins,
-            refund_height: Height(tip.0.saturating_add(bargain.blocks(request.depth))),
+            clock: bargain.clock(&request, now),
             payment: bargain.payment,
-            final_cltv: bargain.final_cltv(request.depth),
+            final_cltv: bargain.final_cltv(&request),
             key: curve::public_key(&keys.key(&hash, bargain.direction.contract_leg())),
             invoice,
         };
         offer.check()?;
-        offer.check_height(tip, request.depth)?;
+        TimeLeft { offer: &offer, at: request.moment(now) }.check_begin(request.depth)?;
         if offer.direction == Direction::In {
             offer.check_invoice(&offer.invoice, request.network)?;
         }
         Ok(Self::begin(Role::Initiator, offer, None, request, now))
     }
 
-    /// The participant's side: looks at the offer, and answers it. `coins` and `payment` are what this person believes the
+    /// The participant's side: looks at the offer, and answers it. `believed` is what this person believes the
     /// bargain to be; `invoice` is this person's, held, for the offer's hash, if the direction is out. Nothing is locked or
     /// paid by it.
     pub fn accept(
         offer: Offer,
-        bargain: (Direction, Chain, Amount, Msat),
+        believed: &Believed,
         invoice: String,
         request: Request,
         now: UnixTime,
         keys: &dyn SwapKeys,
     ) -> Result<(Self, SubmarineOutbox), TermsError> {
         offer.check()?;
-        let (direction, chain, coins, payment) = bargain;
-        if offer.chain != chain {
-            return Err(TermsError::WrongChain(offer.chain.hash));
+        let Believed { direction, coins: (coins_chain, coins), payment: (payment_chain, payment) } = *believed;
+        for (chain, wanted) in [(offer.chain, coins_chain), (offer.payment_chain(), payment_chain)] {
+            if chain != wanted {
+                return Err(TermsError::WrongChain(chain.hash));
+            }
         }
         if offer.direction != direction {
             return Err(TermsError::WrongDirection);
@@ -220,13 +305,10 @@ impl Submarine {
                 return Err(TermsError::WrongAmount { wanted, got });
             }
         }
-        let tip = request.start.tip.height;
-        offer.check_height(tip, request.depth)?;
-        let held_until = u64::from(tip.0).saturating_add(u64::from(offer.final_cltv));
-        let needed = u64::from(offer.refund_height.0).saturating_add(u64::from(margins::hold_gap(&offer.chain)));
-        if direction == Direction::Out && held_until < needed {
-            let needed = u32::try_from(needed.saturating_sub(u64::from(tip.0))).unwrap_or(u32::MAX);
-            return Err(TermsError::HeldTooShort { blocks: offer.final_cltv, needed });
+        let left = TimeLeft { offer: &offer, at: request.moment(now) };
+        left.check_begin(request.depth)?;
+        if direction == Direction::Out {
+            left.check_hold()?;
         }
         let key = curve::public_key(&keys.key(&offer.hash, direction.contract_leg()));
         let acceptance = Acceptance { offer: offer.digest(), key, invoice };
@@ -365,9 +447,17 @@ impl Submarine {
         match self.outcome {
             None => true,
             Some(Outcome::NothingLocked) => {
-                let end = self.offer.refund_height.0.saturating_add(margins::mempool_blocks(&self.offer.chain));
+                let is_remembered = match self.offer.clock {
+                    Clock::Height(refund) => {
+                        let end = refund.0.saturating_add(margins::mempool_blocks(&self.offer.chain));
+                        self.leg.tip.height.0 <= end
+                    }
+                    Clock::Time { refund, .. } => {
+                        self.leg.tip.median_time.0 <= refund.0.saturating_add(margins::MEMPOOL_SECONDS)
+                    }
+                };
                 let may_come = self.acceptance.is_some() && self.gives_coins() && self.leg.funding.is_none();
-                may_come && self.leg.tip.height.0 <= end
+                may_come && is_remembered
             }
             Some(Outcome::Swapped | Outcome::Refunded | Outcome::Lost) => false,
         }

@@ -6,6 +6,7 @@ use bitcoin::{
 };
 use secp256k1::PublicKey;
 
+use super::across::Paces;
 use crate::{
     margins::MAX_HTLC_CLTV,
     payment::{Invoice, InvoiceNetwork, incoming::Holder},
@@ -14,7 +15,7 @@ use crate::{
         margins,
         terms::{Chain, LEAST_AMOUNT, Leg, Role, TermsError, is_of_kind, read_whole},
     },
-    types::{Height, Msat, PaymentHash},
+    types::{Height, Msat, PaymentHash, UnixTime},
     wire::codec::{DecodeError, Field, Reader},
 };
 
@@ -55,6 +56,38 @@ impl Direction {
     }
 }
 
+/// Where the payment is, and by what it is told when the lock goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The payment is on the contract's chain; the lock goes back in a block above this height.
+    Height(Height),
+    /// The payment is on another chain; the lock goes back once the median time of its own is later than this.
+    Time {
+        /// The time.
+        refund: UnixTime,
+        /// Where the payment is.
+        payment_chain: Chain,
+    },
+}
+
+impl Clock {
+    /// The height, if it is one.
+    pub fn refund_height(&self) -> Option<Height> {
+        match self {
+            Self::Height(height) => Some(*height),
+            Self::Time { .. } => None,
+        }
+    }
+
+    /// What the contract's refund waits for.
+    pub fn expiry(&self) -> Expiry {
+        match self {
+            Self::Height(height) => Expiry::Height(*height),
+            Self::Time { refund, .. } => Expiry::Time(*refund),
+        }
+    }
+}
+
 /// What the initiator offers. Its bytes are what travels; the hash of the secret names the swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -62,12 +95,12 @@ pub struct Offer {
     pub direction: Direction,
     /// SHA-256 of the secret, and the hash of the payment.
     pub hash: PaymentHash,
-    /// Where both is.
+    /// Where coins are locked.
     pub chain: Chain,
     /// What is locked, exactly.
     pub coins: Amount,
-    /// The lock goes back in a block above this one.
-    pub refund_height: Height,
+    /// Where the payment is, and when the lock goes back.
+    pub clock: Clock,
     /// What is paid.
     pub payment: Msat,
     /// `min_final_cltv_expiry_delta` of the invoice.
@@ -89,8 +122,10 @@ pub struct Acceptance {
     pub invoice: String,
 }
 
-/// The format that is written, and the highest that is read.
-const FORMAT: u8 = 1;
+/// The format of an offer across two chains, and the highest that is read.
+const FORMAT: u8 = 2;
+/// The format of an offer on one chain, which older programs read.
+const ONE_CHAIN: u8 = 1;
 const OFFER: u8 = b'o';
 const ACCEPTANCE: u8 = b'a';
 
@@ -108,13 +143,22 @@ impl Offer {
                 return Err(TermsError::TooSmall { amount, least: LEAST_AMOUNT });
             }
         }
-        let blocks = u64::from(self.final_cltv).saturating_add(u64::from(margins::ROUTE_BLOCKS));
-        if blocks > u64::from(MAX_HTLC_CLTV) {
-            return Err(TermsError::TooManyBlocks);
-        }
-        let least = match self.direction {
-            Direction::In => margins::IN_FINAL_CLTV,
-            Direction::Out => margins::hold_gap(&self.chain),
+        let blocks = self.final_cltv.saturating_add(self.route_blocks());
+        let paces = match &self.clock {
+            Clock::Height(_) if blocks > MAX_HTLC_CLTV => return Err(TermsError::TooManyBlocks),
+            Clock::Height(_) => None,
+            Clock::Time { payment_chain, .. } if payment_chain.hash == self.chain.hash => {
+                return Err(TermsError::OneChain);
+            }
+            Clock::Time { .. } if blocks > MAX_HTLC_CLTV => {
+                return Err(TermsError::ClocksApart { blocks, most: MAX_HTLC_CLTV });
+            }
+            Clock::Time { payment_chain, .. } => Some(Paces::new(&self.chain, 0, payment_chain, 0)),
+        };
+        let least = match (self.direction, paces) {
+            (Direction::In, _) => margins::IN_FINAL_CLTV,
+            (Direction::Out, None) => margins::hold_gap(&self.chain),
+            (Direction::Out, Some(paces)) => paces.hold_blocks(0),
         };
         if self.final_cltv < least {
             return Err(TermsError::HeldTooShort { blocks: self.final_cltv, needed: least });
@@ -122,7 +166,23 @@ impl Offer {
         Ok(())
     }
 
-    /// Blocks that must be left until the refund height when the first coins are locked or paid.
+    /// Where the payment is.
+    pub fn payment_chain(&self) -> Chain {
+        match self.clock {
+            Clock::Height(_) => self.chain,
+            Clock::Time { payment_chain, .. } => payment_chain,
+        }
+    }
+
+    /// Blocks that the route of the payment may take, beside those of its end.
+    pub fn route_blocks(&self) -> u32 {
+        match self.clock {
+            Clock::Height(_) => margins::ROUTE_BLOCKS,
+            Clock::Time { .. } => margins::ACROSS_ROUTE_BLOCKS,
+        }
+    }
+
+    /// On one chain: blocks that must be left until the refund height when the first coins are locked or paid.
     pub fn blocks_to_begin(&self, depth: u32) -> u32 {
         match self.direction {
             Direction::In => margins::pay_blocks(&self.chain).saturating_add(depth.saturating_mul(2)),
@@ -130,9 +190,9 @@ impl Offer {
         }
     }
 
-    /// Whether as many blocks are left as a swap needs that begins at this tip, and not too many.
-    pub fn check_height(&self, tip: Height, depth: u32) -> Result<(), TermsError> {
-        let (left, needed) = (self.refund_height.0.saturating_sub(tip.0), self.blocks_to_begin(depth));
+    /// On one chain: whether as many of so many blocks are left as a swap needs that begins now, and not too many.
+    pub(super) fn check_blocks(&self, left: u32, depth: u32) -> Result<(), TermsError> {
+        let needed = self.blocks_to_begin(depth);
         if left < needed {
             return Err(TermsError::TooFewBlocks { left, needed });
         }
@@ -169,7 +229,7 @@ impl Offer {
             Direction::In => (acceptance.key, self.key),
             Direction::Out => (self.key, acceptance.key),
         };
-        Contract { hash: self.hash, redeem_key, refund_key, expiry: Expiry::Height(self.refund_height) }
+        Contract { hash: self.hash, redeem_key, refund_key, expiry: self.clock.expiry() }
     }
 
     /// What an acceptance repeats.
@@ -179,7 +239,11 @@ impl Offer {
 
     /// What travels.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![OFFER, FORMAT];
+        let format = match self.clock {
+            Clock::Height(_) => ONE_CHAIN,
+            Clock::Time { .. } => FORMAT,
+        };
+        let mut out = vec![OFFER, format];
         self.write(&mut out);
         out
     }
@@ -209,25 +273,42 @@ impl Acceptance {
 
     /// What travels.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ACCEPTANCE, FORMAT];
+        let mut out = vec![ACCEPTANCE, ONE_CHAIN];
         self.write(&mut out);
         out
     }
 
     /// Reads what [`Acceptance::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, ACCEPTANCE, FORMAT)
+        read_whole(bytes, ACCEPTANCE, ONE_CHAIN)
     }
 }
 
+/// The first byte of an offer's fields: which way, and on one chain or across two.
+const IN: u8 = 0;
+const OUT: u8 = 1;
+const IN_ACROSS: u8 = 2;
+const OUT_ACROSS: u8 = 3;
+
 impl Field for Offer {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (direction, is_across) = match reader.field::<u8>()? {
+            IN => (Direction::In, false),
+            OUT => (Direction::Out, false),
+            IN_ACROSS => (Direction::In, true),
+            OUT_ACROSS => (Direction::Out, true),
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        };
         Ok(Self {
-            direction: if reader.field::<u8>()? == 0 { Direction::In } else { Direction::Out },
+            direction,
             hash: reader.field()?,
             chain: reader.field()?,
             coins: reader.field()?,
-            refund_height: Height(reader.field()?),
+            clock: if is_across {
+                Clock::Time { refund: UnixTime(reader.field()?), payment_chain: reader.field()? }
+            } else {
+                Clock::Height(Height(reader.field()?))
+            },
             payment: Msat(reader.field()?),
             final_cltv: reader.field()?,
             key: reader.field()?,
@@ -236,14 +317,22 @@ impl Field for Offer {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(match self.direction {
-            Direction::In => 0,
-            Direction::Out => 1,
+        out.push(match (self.direction, self.clock) {
+            (Direction::In, Clock::Height(_)) => IN,
+            (Direction::Out, Clock::Height(_)) => OUT,
+            (Direction::In, Clock::Time { .. }) => IN_ACROSS,
+            (Direction::Out, Clock::Time { .. }) => OUT_ACROSS,
         });
         self.hash.write(out);
         self.chain.write(out);
         self.coins.write(out);
-        self.refund_height.0.write(out);
+        match self.clock {
+            Clock::Height(height) => height.0.write(out),
+            Clock::Time { refund, payment_chain } => {
+                refund.0.write(out);
+                payment_chain.write(out);
+            }
+        }
         self.payment.0.write(out);
         self.final_cltv.write(out);
         self.key.write(out);

@@ -49,6 +49,11 @@ pub fn wallet_script(owner: u8) -> ScriptBuf {
 impl Chain {
     /// A chain of empty blocks that end at `now`.
     pub fn new(name: u8, now: u64) -> Self {
+        Self::with_spacing(name, now, 600)
+    }
+
+    /// Likewise; so many seconds lie between them.
+    pub fn with_spacing(name: u8, now: u64, spacing: u64) -> Self {
         let mut chain = Self {
             blocks: Vec::new(),
             coins: BTreeMap::new(),
@@ -59,7 +64,7 @@ impl Chain {
             name,
         };
         for before in (0..FIRST_BLOCKS).rev() {
-            chain.mine(now - before * 600);
+            chain.mine(now - before * spacing);
         }
         chain
     }

@@ -90,7 +90,7 @@ fn the_initiator_disappears() {
     let mut world = World::agreed(Direction::Out);
     world.look(Role::Participant);
     world.look(Role::Participant);
-    let refund_height = world.alice.swap.offer().refund_height.0;
+    let refund_height = refund_height(world.alice.swap.offer());
     world.mine_past_refund(margins::REORG_DEPTH - 1, &[Role::Participant]);
     assert_eq!(phases(&world).1, Phase::Refunded);
     let held = world.bob.swap.lightning();
@@ -114,7 +114,7 @@ fn a_payment_that_hangs_is_resolved_before_the_refund() {
         world.mine(1);
         world.look(Role::Participant);
     }
-    let left = world.alice.swap.offer().refund_height.0 - world.between.chain.height();
+    let left = refund_height(world.alice.swap.offer()) - world.between.chain.height();
     assert!(left >= margins::redeem_blocks(&NORTH), "{left}");
     world.mine_and_look(1);
     world.mine_and_look(1);
@@ -146,7 +146,7 @@ fn nothing_is_paid_when_the_refund_is_too_near() {
     let mut world = World::agreed(Direction::In);
     world.look(Role::Initiator);
     world.mine(1);
-    let last = world.alice.swap.offer().refund_height.0 - margins::pay_blocks(&NORTH);
+    let last = refund_height(world.alice.swap.offer()) - margins::pay_blocks(&NORTH);
     while world.between.chain.height() <= last {
         world.mine(1);
     }
@@ -162,7 +162,7 @@ fn no_secret_is_shown_too_near_the_refund() {
     let mut world = World::agreed(Direction::Out);
     world.both_look();
     world.both_look();
-    let last = world.alice.swap.offer().refund_height.0 - margins::redeem_blocks(&NORTH);
+    let last = refund_height(world.alice.swap.offer()) - margins::redeem_blocks(&NORTH);
     while world.between.chain.height() <= last {
         world.mine(1);
         world.look(Role::Participant);
@@ -177,7 +177,7 @@ fn coins_are_not_locked_for_a_payment_that_is_held_too_short() {
     let mut world = World::agreed_with(Direction::Out, Travel::Fails(0));
     world.both_look();
     // Somebody who pays past Alice's machine, with a shorter lock than was agreed.
-    let short = world.bob.swap.offer().refund_height.0 + margins::hold_gap(&NORTH) - 1;
+    let short = refund_height(world.bob.swap.offer()) + margins::hold_gap(&NORTH) - 1;
     world.between.lightning.receipt = Receipt::Held(CltvExpiry(short));
     world.look(Role::Participant);
     assert!(world.bob.swap.leg().funding.is_none());
@@ -207,7 +207,7 @@ fn a_lock_that_no_block_takes_is_called_back_before_it_could_be_a_gift() {
 fn an_invoice_is_given_up_before_the_coins_are_taken_back() {
     let mut world = World::agreed(Direction::In);
     world.look(Role::Initiator);
-    let end = world.alice.swap.offer().refund_height.0;
+    let end = refund_height(world.alice.swap.offer());
     while world.between.chain.height() < end {
         assert!(world.alice.swap.leg().claim.is_none());
         assert_eq!(world.between.lightning.receipt, Receipt::Open);
@@ -337,7 +337,7 @@ fn redeem_in_the_last_block() {
     let hash = world.alice.swap.id();
     assert!(world.between.chain.mempool.iter().any(|transaction| extract_secret(transaction, &hash).is_some()));
     let kept = std::mem::take(&mut world.between.chain.mempool);
-    let end = world.alice.swap.offer().refund_height.0;
+    let end = refund_height(world.alice.swap.offer());
     while world.between.chain.height() < end - 1 {
         world.mine(1);
     }

@@ -7,7 +7,7 @@ use crate::{
     payment::InvoiceNetwork,
     swap::{
         Refusal, TermsError, margins,
-        submarine::{Acceptance, Direction, Event, Offer, Submarine},
+        submarine::{Acceptance, Clock, Direction, Event, Offer, Submarine},
         tests::{
             chain::Chain,
             person::{Crash, Keys},
@@ -30,9 +30,9 @@ fn refused(offer: Offer, invoice_of: &Offer) -> TermsError {
         Direction::In => String::new(),
         Direction::Out => invoice(BOB, invoice_of.hash, invoice_of.payment, invoice_of.final_cltv),
     };
-    let believed = (offer.direction, NORTH, COINS, PAYMENT);
+    let believed = believed(offer.direction);
     let chain = chain();
-    Submarine::accept(offer, believed, own, request(BOB, &chain), UnixTime(BEGIN), &Keys(BOB)).map(|_| ()).unwrap_err()
+    Submarine::accept(offer, &believed, own, request(BOB, &chain), UnixTime(BEGIN), &Keys(BOB)).map(|_| ()).unwrap_err()
 }
 
 #[test]
@@ -55,20 +55,20 @@ fn an_offer_of_anything_else_is_refused() {
         ));
         let least = good.blocks_to_begin(DEPTH);
         let mut near = good.clone();
-        near.refund_height = Height(chain().height() + least - 1);
+        near.clock = Clock::Height(Height(chain().height() + least - 1));
         assert_eq!(refused(near, &good), TermsError::TooFewBlocks { left: least - 1, needed: least });
-        let far = other(|offer| offer.refund_height = Height(offer.refund_height.0 + 2_016));
+        let far = other(|offer| offer.clock = Clock::Height(Height(refund_height(offer) + 2_016)));
         assert_eq!(far, TermsError::TooManyBlocks);
         let held = other(|offer| offer.final_cltv -= 1);
         assert!(matches!(held, TermsError::HeldTooShort { .. }), "{held:?}");
-        let believed = match direction {
+        let opposite = match direction {
             Direction::In => Direction::Out,
             Direction::Out => Direction::In,
         };
         let chain = chain();
-        let terms = (believed, NORTH, COINS, PAYMENT);
+        let terms = believed(opposite);
         let answer =
-            Submarine::accept(good.clone(), terms, String::new(), request(BOB, &chain), UnixTime(BEGIN), &Keys(BOB));
+            Submarine::accept(good.clone(), &terms, String::new(), request(BOB, &chain), UnixTime(BEGIN), &Keys(BOB));
         assert_eq!(answer.map(|_| ()), Err(TermsError::WrongDirection));
     }
 }
@@ -103,6 +103,7 @@ fn between() -> Between {
     let travel = super::lightning::Travel::Arrives(0);
     Between {
         chain,
+        other: None,
         lightning: super::lightning::Lightning::new(200, crate::payment::incoming::Hold::WhileSafe),
         now: BEGIN,
         travel,
@@ -167,13 +168,14 @@ fn usual_terms_leave_time_for_all_of_it_on_quick_and_slow_chains() {
         for direction in [Direction::In, Direction::Out] {
             let chain = crate::swap::Chain { spacing, ..NORTH };
             let bargain = crate::swap::submarine::Bargain { chain, ..bargain(direction) };
-            let blocks = bargain.blocks(6);
+            let request = crate::swap::submarine::Request { depth: 6, ..request(ALICE, &self::chain()) };
+            let blocks = (bargain.seconds(&request) / u64::from(spacing)) as u32;
             let needed = match direction {
                 Direction::In => margins::pay_blocks(&chain) + 12,
                 Direction::Out => margins::lock_blocks(&chain, 6),
             };
             assert!(blocks >= needed + margins::AGREE_BLOCKS);
-            assert!(bargain.final_cltv(6) + margins::ROUTE_BLOCKS <= crate::margins::MAX_HTLC_CLTV, "{spacing}");
+            assert!(bargain.final_cltv(&request) + margins::ROUTE_BLOCKS <= crate::margins::MAX_HTLC_CLTV, "{spacing}");
             // Two days and a half at the usual rate; four at most.
             assert!(blocks <= 600 * 4, "{blocks}");
         }

@@ -142,7 +142,7 @@ fn calling_a_lock_back_pays_for_blocks_that_did_not_take_it_and_never_more_than_
     world.look(Role::Initiator);
     world.look(Role::Participant);
     world.between.chain.minimum = u64::MAX / 1_000_000;
-    let refund_height = world.bob.swap.offer().refund_height.0;
+    let refund_height = refund_height(world.bob.swap.offer());
     while world.between.chain.height() + margins::redeem_blocks(&NORTH) <= refund_height {
         world.mine(1);
         world.look(Role::Participant);

@@ -11,8 +11,8 @@ use crate::{
     swap::{
         self, BlockSeen, ChainCtx, Key, Refusal, Role, Start, SwapKeys as _, TermsError, Tip,
         submarine::{
-            Acceptance, Bargain, Ctx, Direction, Effect, Event, Lightning as Leg, Offer, Payment, Receipt, Request,
-            Submarine, SubmarineOutbox,
+            Acceptance, Bargain, Believed, Ctx, Direction, Effect, Event, Lightning as Leg, Offer, Payment,
+            PaymentChain, Receipt, Request, Span, Submarine, SubmarineOutbox,
         },
         tests::{
             chain::{Chain, wallet_script},
@@ -20,7 +20,7 @@ use crate::{
             world::{ALICE, BEGIN, BOB, OWNERS, PURSE},
         },
     },
-    types::{FeeratePerKw, Msat, PaymentHash, PaymentSecret, UnixTime},
+    types::{FeeratePerKw, Height, Msat, PaymentHash, PaymentSecret, UnixTime},
 };
 
 pub const COINS: Amount = Amount::from_sat(1_000_000);
@@ -34,10 +34,15 @@ const RESCAN: u32 = 20;
 pub const ROUTE: u32 = 80;
 
 pub fn bargain(direction: Direction) -> Bargain {
-    Bargain { direction, coins: COINS, payment: PAYMENT, chain: NORTH, refund_blocks: None }
+    Bargain { direction, coins: COINS, payment: PAYMENT, chain: NORTH, span: Span::One { refund_blocks: None } }
+}
+
+pub fn believed(direction: Direction) -> Believed {
+    Believed { direction, coins: (NORTH, COINS), payment: (NORTH, PAYMENT) }
 }
 
 pub fn request(id: u8, chain: &Chain) -> Request {
+    let payment = PaymentChain { tip: chain.tip().height, measured: 0, is_current: true };
     Request {
         nonce: [0x40 + id; 32],
         depth: DEPTH,
@@ -45,7 +50,13 @@ pub fn request(id: u8, chain: &Chain) -> Request {
         max_route_fee: Msat(5_000_000),
         start: Start { destination: wallet_script(id), tip: chain.tip(), spacing: 0 },
         network: NETWORK,
+        payment,
     }
+}
+
+/// The height above which the lock goes back, with both on one chain.
+pub fn refund_height(offer: &Offer) -> u32 {
+    offer.clock.refund_height().unwrap().0
 }
 
 /// A held invoice of somebody.
@@ -65,22 +76,36 @@ pub fn invoice(id: u8, hash: PaymentHash, amount: Msat, final_cltv: u32) -> Stri
 }
 
 pub fn quote(direction: Direction, chain: &Chain) -> Result<(Submarine, SubmarineOutbox), TermsError> {
-    let (request, bargain, keys) = (request(ALICE, chain), bargain(direction), Keys(ALICE));
+    quote_of(&bargain(direction), request(ALICE, chain))
+}
+
+/// Alice's offer, with her invoice if she is to be paid.
+pub fn quote_of(bargain: &Bargain, request: Request) -> Result<(Submarine, SubmarineOutbox), TermsError> {
+    let keys = Keys(ALICE);
     let hash = keys.secret(&request.nonce).hash();
-    let own = match direction {
-        Direction::In => invoice(ALICE, hash, PAYMENT, bargain.final_cltv(DEPTH)),
+    let own = match bargain.direction {
+        Direction::In => invoice(ALICE, hash, PAYMENT, bargain.final_cltv(&request)),
         Direction::Out => String::new(),
     };
-    Submarine::quote(&bargain, own, request, UnixTime(BEGIN), &keys)
+    Submarine::quote(bargain, own, request, UnixTime(BEGIN), &keys)
 }
 
 pub fn accept(offer: Offer, chain: &Chain) -> Result<(Submarine, SubmarineOutbox), TermsError> {
+    let believed = believed(offer.direction);
+    accept_of(offer, &believed, request(BOB, chain))
+}
+
+/// Bob's answer, with his invoice if he is to be paid.
+pub fn accept_of(
+    offer: Offer,
+    believed: &Believed,
+    request: Request,
+) -> Result<(Submarine, SubmarineOutbox), TermsError> {
     let own = match offer.direction {
         Direction::In => String::new(),
         Direction::Out => invoice(BOB, offer.hash, offer.payment, offer.final_cltv),
     };
-    let believed = (offer.direction, NORTH, COINS, PAYMENT);
-    Submarine::accept(offer, believed, own, request(BOB, chain), UnixTime(BEGIN), &Keys(BOB))
+    Submarine::accept(offer, believed, own, request, UnixTime(BEGIN), &Keys(BOB))
 }
 
 #[derive(Default)]
@@ -110,17 +135,41 @@ pub struct Person {
     pub doubts: bool,
     /// This person's node has an empty mempool.
     pub is_blind: bool,
+    /// Seconds by which this person's clock is ahead.
+    pub fast: u64,
     policy: EnforcementPolicy,
+}
+
+/// The payment's chain, if it is another one.
+#[derive(Clone, Copy)]
+pub struct Other {
+    pub height: u32,
+    pub measured: u32,
+    /// Of the contract's chain.
+    pub coins_measured: u32,
 }
 
 /// What is between the two.
 pub struct Between {
     pub chain: Chain,
+    pub other: Option<Other>,
     pub lightning: Lightning,
     pub now: u64,
     /// What the next payment does.
     pub travel: Travel,
     pub route: u32,
+}
+
+impl Between {
+    /// The height of the payment's chain.
+    pub fn payment_tip(&self) -> u32 {
+        self.other.map_or(self.chain.height(), |other| other.height)
+    }
+
+    fn payment_chain(&self, is_current: bool) -> PaymentChain {
+        let measured = self.other.map_or(0, |other| other.measured);
+        PaymentChain { tip: Height(self.payment_tip()), measured, is_current }
+    }
 }
 
 impl Person {
@@ -137,6 +186,7 @@ impl Person {
             estimate,
             doubts: false,
             is_blind: false,
+            fast: 0,
             policy: EnforcementPolicy::default(),
         }
     }
@@ -150,11 +200,13 @@ impl Person {
         let estimates = FeeEstimates::flat(self.estimate);
         let is_fed = self.swap.leg().tip == between.chain.tip();
         let is_current = is_fed && !self.doubts;
+        let spacing = between.other.map_or(0, |other| other.coins_measured);
         let ctx = Ctx {
-            now: UnixTime(between.now),
+            now: UnixTime(between.now + self.fast),
             keys: &self.keys,
             policy: &self.policy,
-            chain: ChainCtx { estimates: &estimates, spacing: 0, is_fed, is_current },
+            chain: ChainCtx { estimates: &estimates, spacing, is_fed, is_current },
+            payment: between.payment_chain(!self.doubts),
             network: NETWORK,
         };
         let before = self.swap.clone();
@@ -177,7 +229,7 @@ impl Person {
     }
 
     fn run(&mut self, effect: Effect, between: &mut Between) -> Result<(), Refusal> {
-        let tip = between.chain.height();
+        let tip = between.payment_tip();
         match effect {
             Effect::Fund { script, amount, max_fee } => {
                 assert!(amount == COINS && max_fee == MAX_LOCK_FEE, "nothing is locked beyond the quote");
@@ -309,10 +361,15 @@ impl World {
         let mut chain = Chain::new(0xaa, BEGIN);
         OWNERS.into_iter().for_each(|owner| chain.give(owner, PURSE));
         let alice = Person::new(ALICE, quote(direction, &chain).unwrap());
-        let offer = alice.swap.offer().clone();
-        let lightning = Lightning::new(offer.final_cltv, direction.holder().hold());
-        let bob = Person::new(BOB, accept(offer, &chain).unwrap());
-        let between = Between { chain, lightning, now: BEGIN, travel, route: ROUTE };
+        let bob = Person::new(BOB, accept(alice.swap.offer().clone(), &chain).unwrap());
+        Self::begin(chain, None, alice, bob, travel)
+    }
+
+    /// Alice has Bob's acceptance.
+    pub fn begin(chain: Chain, other: Option<Other>, alice: Person, bob: Person, travel: Travel) -> Self {
+        let offer = alice.swap.offer();
+        let lightning = Lightning::new(offer.final_cltv, offer.direction.holder().hold());
+        let between = Between { chain, other, lightning, now: BEGIN, travel, route: ROUTE };
         let mut world = Self { between, alice, bob };
         let acceptance = world.acceptance();
         world.alice.handle(Event::Initiate(acceptance), &mut world.between, Crash::Never).unwrap();
@@ -340,7 +397,7 @@ impl World {
     }
 
     pub fn advance(&mut self, payee_is_there: bool) {
-        let tip = self.between.chain.height();
+        let tip = self.between.payment_tip();
         self.between.lightning.advance(tip, payee_is_there);
     }
 
@@ -365,7 +422,7 @@ impl World {
 
     /// Until the chain is so many blocks above the refund height.
     pub fn mine_past_refund(&mut self, above: u32, roles: &[Role]) {
-        let end = self.alice.swap.offer().refund_height.0 + above;
+        let end = refund_height(self.alice.swap.offer()) + above;
         while self.between.chain.height() < end {
             self.mine(1);
             roles.iter().for_each(|role| self.look(*role));

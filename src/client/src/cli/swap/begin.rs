@@ -103,16 +103,18 @@ impl Quote {
 #[command(after_help = "Examples:\n  \
     leyden swap accept 4f01… --give 10btc --get 1btc                       ten of this daemon's chain for one of the other\n  \
     leyden swap accept 4f01… --give 10btc --get 1btc --give-other          ten of the other chain for one of this\n  \
-    leyden swap accept 6f01… --give 990000 --get 1000000 --lightning give  you pay over Lightning for coins")]
+    leyden swap accept 6f01… --give 990000 --get 1000000 --lightning give  you pay over Lightning for coins\n  \
+    leyden --network south swap accept 6f02… --give 9900000 --get 1000000 --lightning give --coins-on north\n  \
+    \x20                                                                      likewise, for coins of north")]
 pub(super) struct Accept {
     /// The offer, as the initiator has sent it
     offer: String,
     /// What you give
     #[arg(long)]
     give: Sat,
-    /// What you get for it
-    #[arg(long)]
-    get: Sat,
+    /// What you get for it; with --coins-on, at least what your own rate says if not given (`leyden swap rate`)
+    #[arg(long, required_unless_present = "coins_on")]
+    get: Option<Sat>,
     /// Give coins of the other daemon's chain, and get this one's: the offer must say the same
     #[arg(long)]
     give_other: bool,
@@ -122,6 +124,10 @@ pub(super) struct Accept {
     /// Of a submarine swap: whether what you give, or what you get, is the Lightning payment
     #[arg(long, value_enum, value_name = "SIDE")]
     lightning: Option<Side>,
+    /// Of a submarine swap: the network that the coins are on, if it is the other one; the payment is on the one that the command is
+    /// for
+    #[arg(long, value_name = "NETWORK", requires = "lightning")]
+    coins_on: Option<String>,
     /// The most that the route of your Lightning payment may cost, in satoshi; half a percent of it if not given
     #[arg(long, value_name = "SAT")]
     max_route_fee: Option<Sat>,
@@ -144,7 +150,7 @@ impl Accept {
         let request = SwapAcceptRequest {
             offer,
             give: self.give.0,
-            get: self.get.0,
+            get: self.get.map_or(0, |get| get.0),
             give_other: self.give_other,
             by_hand: self.terms.by_hand,
             depth: self.terms.depth,
@@ -177,9 +183,10 @@ impl Accept {
         if self.terms.by_hand {
             return Err(CliError::Usage("a submarine swap goes on by itself: leave out --by-hand".to_owned()));
         }
+        let get = self.get.map_or(0, |get| get.0);
         let (coins, payment) = match side {
-            Side::Give => (self.get.0, self.give.0),
-            Side::Get => (self.give.0, self.get.0),
+            Side::Give => (get, self.give.0),
+            Side::Get => (self.give.0, get),
         };
         Ok(SubmarineAcceptRequest {
             offer,
@@ -190,6 +197,7 @@ impl Accept {
             max_lock_fee: self.terms.max_lock_fee.0,
             max_route_fee: self.max_route_fee.map_or(0, |fee| fee.0),
             locked_hours: self.inner_hours,
+            coins_on: self.coins_on.clone().unwrap_or_default(),
         })
     }
 }

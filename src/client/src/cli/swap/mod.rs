@@ -19,7 +19,7 @@ use crate::client::Client;
 /// out), with somebody whom you need not trust.
 ///
 /// In a submarine swap `in` fills a channel of yours with coins of the chain, and `out` empties it, without closing it; each of
-/// you runs one daemon.
+/// you runs one daemon. With --coins-on the coins are on the other network, and the payment on the one that the command is for.
 ///
 /// For coins of two chains each of you has a node on both: one daemon that holds both (--also), or two, the first of which is
 /// started with --swap-with and the second one's data directory. The initiator makes a secret and locks coins that the other can take with it, or that come back after 48

@@ -11,9 +11,27 @@ use super::{
 /// What each initiator decides for itself.
 #[derive(Debug, Args)]
 struct Terms {
+    /// The network that the coins are on, if it is the other one of this daemon (--also), or of two (--swap-with); the payment is
+    /// on the one that the command is for
+    #[arg(long, value_name = "NETWORK")]
+    coins_on: Option<String>,
     /// Blocks until the coins go back if nothing happens; if not given, as many as leave time for all of it
-    #[arg(long, value_name = "BLOCKS")]
+    #[arg(long, value_name = "BLOCKS", conflicts_with = "coins_on")]
     refund_blocks: Option<u32>,
+    /// With --coins-on: hours until the coins go back if nothing happens; if not given, as many as leave time for all of it
+    #[arg(long, value_name = "HOURS", requires = "coins_on")]
+    refund_hours: Option<u32>,
+}
+
+/// What is got, or nothing if the rate between two networks says it.
+fn got(get: Option<Sat>, terms: &Terms) -> Result<i64, CliError> {
+    match get {
+        Some(get) => Ok(get.0),
+        None if terms.coins_on.is_some() => Ok(0),
+        None => {
+            Err(CliError::Usage("say with --get what you get for it: only between two networks a rate can".to_owned()))
+        }
+    }
 }
 
 /// Offer coins of the chain for a Lightning payment to you (loop in): a submarine swap that fills a channel.
@@ -23,14 +41,16 @@ struct Terms {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden swap in --give 1000000 --get 990000   prints an offer; send it to the other, who says\n  \
-    leyden swap accept OFFER --give 990000 --get 1000000 --lightning give")]
+    leyden swap accept OFFER --give 990000 --get 1000000 --lightning give\n  \
+    leyden --network south swap in --give 1000000 --get 9900000 --coins-on north\n  \
+    \x20                                            coins of north for a payment on south")]
 pub(super) struct In {
     /// Coins of the chain that you give
     #[arg(long)]
     give: Sat,
-    /// What you are paid over Lightning
+    /// What you are paid over Lightning; with --coins-on, what your own rate says if not given (`leyden swap rate`)
     #[arg(long)]
-    get: Sat,
+    get: Option<Sat>,
     /// The most that the transaction which locks your coins may pay in fees, in satoshi
     #[arg(long, value_name = "SAT", default_value = "10000")]
     max_lock_fee: Sat,
@@ -45,14 +65,16 @@ pub(super) struct In {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden swap out --give 1000000 --get 990000   prints an offer; send it to the other, who says\n  \
-    leyden swap accept OFFER --give 990000 --get 1000000 --lightning get")]
+    leyden swap accept OFFER --give 990000 --get 1000000 --lightning get\n  \
+    leyden --network south swap out --give 9900000 --get 1000000 --coins-on north\n  \
+    \x20                                             a payment on south for coins of north")]
 pub(super) struct Out {
     /// What you pay over Lightning
     #[arg(long)]
     give: Sat,
-    /// Coins of the chain that you get
+    /// Coins of the chain that you get; with --coins-on, what your own rate says if not given (`leyden swap rate`)
     #[arg(long)]
-    get: Sat,
+    get: Option<Sat>,
     /// Confirmations that the other's lock needs
     #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
     depth: u32,
@@ -68,9 +90,11 @@ impl In {
         let request = SubmarineQuoteRequest {
             out: false,
             coins: self.give.0,
-            payment: self.get.0,
+            payment: got(self.get, &self.terms)?,
             max_lock_fee: self.max_lock_fee.0,
             refund_blocks: self.terms.refund_blocks.unwrap_or_default(),
+            refund_hours: self.terms.refund_hours.unwrap_or_default(),
+            coins_on: self.terms.coins_on.unwrap_or_default(),
             ..SubmarineQuoteRequest::default()
         };
         quote(context, request).await
@@ -82,11 +106,13 @@ impl Out {
         warn_of_depth(context, self.depth);
         let request = SubmarineQuoteRequest {
             out: true,
-            coins: self.get.0,
+            coins: got(self.get, &self.terms)?,
             payment: self.give.0,
             depth: self.depth,
             max_route_fee: self.max_route_fee.map_or(0, |fee| fee.0),
             refund_blocks: self.terms.refund_blocks.unwrap_or_default(),
+            refund_hours: self.terms.refund_hours.unwrap_or_default(),
+            coins_on: self.terms.coins_on.unwrap_or_default(),
             ..SubmarineQuoteRequest::default()
         };
         quote(context, request).await

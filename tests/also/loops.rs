@@ -1,0 +1,244 @@
+//! Coins of one network for a Lightning payment on the other, and back, between people who each have both in one daemon.
+
+use super::{
+    Networks,
+    swapping::{LATER, MEDIAN, Person, SUBSIDY, agree, coins, decoded, mine, value},
+};
+use crate::harness::{DEEP, leyden, mempool};
+use leyden_client::{
+    cluster::{DaemonProcess, wait_until},
+    demo::{NOBODY, calls::settled_balance},
+};
+use leyden_common::layout::Layout;
+use leyden_proto::leyden::{
+    CrossingRate, ListSwapsRequest, SetCrossingRateRequest, SubmarineAcceptRequest, SubmarineQuoteRequest, SwapInfo,
+    SwapInitiateRequest,
+};
+use std::fs;
+use tonic::Status;
+
+/// Satoshi on north, and over Lightning on south: one for ten, and what is left is Bob's.
+const COINS: i64 = 1_000_000;
+const PAYMENT: i64 = 9_900_000;
+/// Half of it back.
+const COINS_BACK: i64 = 400_000;
+const PAYMENT_BACK: i64 = 4_100_000;
+/// In Bob's channel to Alice on south; half of it is hers.
+const CAPACITY: i64 = 40_000_000;
+const DEPTH: u32 = 7;
+/// Not many more than a swap in needs, and fewer than [`LATER`].
+const REFUND_HOURS: u32 = 47;
+
+/// Alice has coins on north, and a channel to Bob on south.
+async fn meet(networks: &Networks) -> (Person, Person) {
+    let alice = Person::start(networks, "alice", true, None, &[]).await;
+    let bob = Person::start(networks, "bob", true, Some(&alice), &[]).await;
+    coins(&alice, &bob).await;
+    bob.south().connect(alice.south()).await.unwrap();
+    bob.south().open_channel(alice.south(), CAPACITY, CAPACITY / 2).await.unwrap();
+    bob.south().mine(DEEP, Some(NOBODY)).await.unwrap();
+    agree(bob.south(), alice.south()).await;
+    usable(&alice, &bob).await;
+    (alice, bob)
+}
+
+async fn usable(alice: &Person, bob: &Person) {
+    for node in [alice.south(), bob.south()] {
+        node.wait_for_active_channels(1).await.unwrap();
+    }
+}
+
+async fn quoted(node: &DaemonProcess, request: SubmarineQuoteRequest) -> Result<Vec<u8>, Status> {
+    let request = SubmarineQuoteRequest { depth: DEPTH, ..request };
+    Ok(node.client().unwrap().swap().quote_submarine(request).await?.into_inner().offer)
+}
+
+async fn accepted(node: &DaemonProcess, request: SubmarineAcceptRequest) -> Result<Vec<u8>, Status> {
+    let request = SubmarineAcceptRequest { depth: DEPTH, ..request };
+    Ok(node.client().unwrap().swap().accept_submarine(request).await?.into_inner().acceptance)
+}
+
+async fn initiate(node: &DaemonProcess, acceptance: Vec<u8>) {
+    node.client().unwrap().swap().initiate_submarine(SwapInitiateRequest { acceptance }).await.unwrap();
+}
+
+fn north() -> String {
+    "north".to_owned()
+}
+
+/// The swap of this kind.
+async fn swap(person: &Person, kind: &str) -> SwapInfo {
+    let list = person.south().client().unwrap().swap().list(ListSwapsRequest {}).await.unwrap().into_inner();
+    list.swaps.into_iter().find(|swap| swap.kind == kind).unwrap()
+}
+
+async fn reaches(person: &Person, kind: &str, phase: &str) {
+    let what = format!("the swap {kind} of {} to be {phase}", person.south().name());
+    wait_until(&what, || async { Ok(swap(person, kind).await.phase == phase) }).await.unwrap();
+}
+
+/// What somebody has in the channel on south, once nothing is on its way in it.
+async fn local(person: &Person) -> i64 {
+    let node = person.south();
+    wait_until("the channel to rest", || async { Ok(node.only_channel().await?.pending_htlcs.is_empty()) })
+        .await
+        .unwrap();
+    node.only_channel().await.unwrap().local_balance
+}
+
+fn told(refused: Result<Vec<u8>, Status>) -> String {
+    refused.unwrap_err().message().to_owned()
+}
+
+/// Into the channel and out of it; each is killed once in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn coins_of_one_network_go_into_a_channel_on_the_other_and_out_of_it() {
+    let networks = Networks::new();
+    let (mut alice, mut bob) = meet(&networks).await;
+    let (hers, his) = (local(&alice).await, local(&bob).await);
+
+    let quote =
+        SubmarineQuoteRequest { coins: COINS, payment: PAYMENT, coins_on: north(), ..SubmarineQuoteRequest::default() };
+    let east = SubmarineQuoteRequest { coins_on: "east".to_owned(), ..quote.clone() };
+    assert!(told(quoted(alice.south(), east).await).contains("this one is south, the other one north"));
+    let offer = quoted(alice.south(), quote).await.unwrap();
+    let believed = SubmarineAcceptRequest {
+        offer,
+        pays: true,
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: north(),
+        ..SubmarineAcceptRequest::default()
+    };
+    // The person says where both are, never the offer.
+    let here = SubmarineAcceptRequest { coins_on: String::new(), ..believed.clone() };
+    assert!(told(accepted(bob.south(), here).await).contains("accept it on south with --coins-on north"));
+    let other_way = SubmarineAcceptRequest { coins_on: "south".to_owned(), ..believed.clone() };
+    assert!(told(accepted(bob.north(), other_way).await).contains("accept it on south with --coins-on north"));
+    let acceptance = accepted(bob.south(), believed).await.unwrap();
+    initiate(alice.south(), acceptance).await;
+    reaches(&alice, "in", "locking").await;
+    alice.dies().await;
+    usable(&alice, &bob).await;
+    let lock = swap(&alice, "in").await.give.unwrap();
+    assert_eq!((lock.network.as_str(), lock.expiry_height), ("north", 0));
+    assert!(lock.expiry > 0);
+    assert_eq!(swap(&alice, "in").await.get.unwrap().network, "south");
+    mine(alice.north(), bob.north(), DEPTH).await;
+    reaches(&bob, "in", "redeeming").await;
+    reaches(&alice, "in", "settled").await;
+    mine(alice.north(), bob.north(), 1).await;
+    reaches(&bob, "in", "redeemed").await;
+    assert_eq!((local(&alice).await, local(&bob).await), (hers + PAYMENT, his - PAYMENT));
+    let rest = value(&decoded(&lock.lock_transaction)) - COINS;
+    assert!((SUBSIDY - COINS - 10_000..SUBSIDY - COINS).contains(&rest), "{rest}");
+    assert_eq!(settled_balance(alice.north(), rest).await.unwrap(), rest);
+    let taken = value(&decoded(&swap(&bob, "in").await.get.unwrap().claim_transaction));
+    assert!((COINS - 10_000..COINS).contains(&taken), "{taken}");
+    assert_eq!(settled_balance(bob.north(), taken).await.unwrap(), taken);
+
+    // And back, over the same channel.
+    let quote = SubmarineQuoteRequest {
+        out: true,
+        coins: COINS_BACK,
+        payment: PAYMENT_BACK,
+        coins_on: north(),
+        ..SubmarineQuoteRequest::default()
+    };
+    let offer = quoted(alice.south(), quote).await.unwrap();
+    // Bob asks at least ten on south for one on north, and a fee.
+    let rate = CrossingRate {
+        incoming: "south".to_owned(),
+        outgoing: north(),
+        take: 10,
+        give: 1,
+        fee_ppm: 5_000,
+        most_msat: 1_000_000_000,
+        most_held_msat: 1_000_000_000,
+        ..CrossingRate::default()
+    };
+    let at_rate = SubmarineAcceptRequest { offer, coins: COINS_BACK, coins_on: north(), ..Default::default() };
+    assert!(told(accepted(bob.south(), at_rate.clone()).await).contains("no rate is set here for south against north"));
+    let set = async |take| {
+        let rate = Some(CrossingRate { take, ..rate.clone() });
+        let request = SetCrossingRateRequest { rate, off: false };
+        bob.south().client().unwrap().crossing().set_rate(request).await.unwrap();
+    };
+    set(11).await;
+    assert!(told(accepted(bob.south(), at_rate.clone()).await).contains("is what your rate asks"));
+    set(10).await;
+    let acceptance = accepted(bob.south(), at_rate).await.unwrap();
+    initiate(alice.south(), acceptance).await;
+    reaches(&bob, "out", "locking").await;
+    assert!(swap(&bob, "out").await.secret.is_empty());
+    bob.dies().await;
+    usable(&alice, &bob).await;
+    mine(alice.north(), bob.north(), DEPTH).await;
+    reaches(&alice, "out", "redeeming").await;
+    reaches(&bob, "out", "settled").await;
+    mine(alice.north(), bob.north(), 1).await;
+    reaches(&alice, "out", "redeemed").await;
+    let moved = PAYMENT - PAYMENT_BACK;
+    assert_eq!((local(&alice).await, local(&bob).await), (hers + moved, his - moved));
+    let back = value(&decoded(&swap(&alice, "out").await.get.unwrap().claim_transaction));
+    assert!((COINS_BACK - 10_000..COINS_BACK).contains(&back), "{back}");
+    assert_eq!(settled_balance(alice.north(), rest + back).await.unwrap(), rest + back);
+    let said = leyden(bob.daemon.data_dir(), &["--network", "south", "swap", "list"]);
+    assert!(said.contains("sat on north, back after") && said.contains("over Lightning on south"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coins_on_one_network_come_back_when_nobody_pays_on_the_other() {
+    let networks = Networks::new();
+    let (mut alice, mut bob) = meet(&networks).await;
+    let hers = local(&alice).await;
+    let quote = SubmarineQuoteRequest {
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: north(),
+        refund_hours: REFUND_HOURS,
+        ..SubmarineQuoteRequest::default()
+    };
+    let soon = SubmarineQuoteRequest { refund_hours: 24, ..quote.clone() };
+    assert!(told(quoted(alice.south(), soon).await).contains("seconds are left until the coins go back"));
+    let offer = quoted(alice.south(), quote).await.unwrap();
+    let believed = SubmarineAcceptRequest {
+        offer,
+        pays: true,
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: north(),
+        ..SubmarineAcceptRequest::default()
+    };
+    let acceptance = accepted(bob.south(), believed).await.unwrap();
+    bob.daemon.kill();
+    initiate(alice.south(), acceptance).await;
+    reaches(&alice, "in", "locking").await;
+    // The backup of the network that the payment is on has it before its lock is in a block.
+    let kept = networks.data_dir("kept.backup");
+    fs::copy(Layout::new(alice.daemon.data_dir().to_owned(), "south").channel_backup(), &kept).unwrap();
+    let said = leyden(alice.daemon.data_dir(), &["--network", "south", "verifychanbackup", kept.to_str().unwrap()]);
+    assert!(said.contains("1 swap"), "{said}");
+    alice.north().mine(DEPTH, Some(NOBODY)).await.unwrap();
+    reaches(&alice, "in", "locked").await;
+    let rest = value(&decoded(&swap(&alice, "in").await.give.unwrap().lock_transaction)) - COINS;
+
+    alice.daemon.kill();
+    let both = networks.both();
+    alice.daemon.set_flags(&[&both[..], &LATER[..]].concat());
+    alice.begin().await;
+    reaches(&alice, "in", "locked").await;
+    alice.north().mine(MEDIAN, Some(NOBODY)).await.unwrap();
+    reaches(&alice, "in", "refunding").await;
+    alice.dies().await;
+    wait_until("the refund to wait for a block", || async { Ok(mempool(alice.north()).await.len() == 1) })
+        .await
+        .unwrap();
+    alice.north().mine(1, Some(NOBODY)).await.unwrap();
+    reaches(&alice, "in", "refunded").await;
+    let back = value(&decoded(&swap(&alice, "in").await.give.unwrap().claim_transaction));
+    assert!((COINS - 10_000..COINS).contains(&back), "{back}");
+    assert_eq!(settled_balance(alice.north(), rest + back).await.unwrap(), rest + back);
+    assert!(swap(&alice, "in").await.secret.is_empty(), "the secret was never shown");
+    assert_eq!(local(&alice).await, hers);
+}
