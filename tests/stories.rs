@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
-use leyden_client::demo::{DemoOptions, breach, crossing, force_close, multihop, seed, submarine, swap, tower};
+use leyden_client::demo::{
+    DemoOptions, breach, crossing, force_close, multihop, seed, submarine, submarine_across, swap, tower,
+};
 
 /// The daemon's program is built beside this test.
 const _DAEMON: &str = env!("CARGO_BIN_EXE_leydend");
@@ -50,6 +52,11 @@ async fn swap_by_hand_story_ends_with_one_coin_for_ten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn submarine_story_ends_with_a_channel_filled_and_emptied() {
     submarine::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submarine_across_story_ends_with_coins_of_north_paid_for_on_south_and_back() {
+    submarine_across::play(DemoOptions::default()).await.expect("the demo ends well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

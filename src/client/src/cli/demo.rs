@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
-use crate::demo::{DemoOptions, breach, crossing, force_close, multihop, seed, submarine, swap, tower};
+use crate::demo::{
+    DemoOptions, breach, crossing, force_close, multihop, seed, submarine, submarine_across, swap, tower,
+};
 
 /// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
@@ -20,6 +22,7 @@ use crate::demo::{DemoOptions, breach, crossing, force_close, multihop, seed, su
     leyden demo --story multihop\n  \
     leyden demo --story swap\n  \
     leyden demo --story submarine\n  \
+    leyden demo --story submarine-across\n  \
     leyden demo --story crossing\n  \
     leyden demo --story crossing-in-one\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
@@ -53,6 +56,8 @@ enum Story {
     SwapRefund,
     /// Alice fills a channel with coins of the chain and empties it again, without closing it and without trusting Bob
     Submarine,
+    /// The same with the coins on north and the channel on south: each of them has one daemon that holds both networks
+    SubmarineAcross,
     /// Alice pays Bob over Lightning from north to south: over Carol, who has a node on both networks
     Crossing,
     /// The same, and Carol has one daemon that holds both networks
@@ -74,6 +79,7 @@ impl Demo {
             Story::SwapByHand => swap::play_by_hand(options).await,
             Story::SwapRefund => swap::play_refund(options).await,
             Story::Submarine => submarine::play(options).await,
+            Story::SubmarineAcross => submarine_across::play(options).await,
             Story::Crossing => crossing::play(options).await,
             Story::CrossingInOne => crossing::play_in_one(options).await,
             Story::Tower => tower::play(options).await,

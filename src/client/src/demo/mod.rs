@@ -6,6 +6,7 @@
 //! - [`force_close`]: one is gone in the middle of payments, the other closes alone and waits for its part.
 //! - [`breach`]: one closes with a state that it has revoked, and the other takes all.
 //! - [`submarine`]: coins of the chain into a channel and out of it again, and what happens when the other walks away.
+//! - [`submarine_across`]: the same with the coins on one network and the channel on another.
 //! - [`crossing`]: a Lightning payment from one network to another, over somebody with a node on both.
 //! - [`swap`]: coins of one network for coins of another, and what happens when one of the two walks away.
 //! - [`tower`]: the same while the other is away, and a watchtower takes it for her.
@@ -21,6 +22,7 @@ mod narrator;
 pub mod seed;
 pub mod stage;
 pub mod submarine;
+pub mod submarine_across;
 pub mod swap;
 pub mod tower;
 

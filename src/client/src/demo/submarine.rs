@@ -151,12 +151,12 @@ async fn agree_out(stage: &Stage) -> Result<Vec<u8>, DemoError> {
     Ok(accepted(&stage.bob, &offer, believed).await?)
 }
 
-async fn quoted(node: &DaemonProcess, request: SubmarineQuoteRequest) -> Result<Vec<u8>, ClusterError> {
+pub(super) async fn quoted(node: &DaemonProcess, request: SubmarineQuoteRequest) -> Result<Vec<u8>, ClusterError> {
     let quoted = node.client()?.swap().quote_submarine(request).await;
     Ok(quoted.map_err(|status| node.call_error(status))?.into_inner().offer)
 }
 
-async fn accepted(
+pub(super) async fn accepted(
     node: &DaemonProcess,
     offer: &[u8],
     believed: SubmarineAcceptRequest,
@@ -166,13 +166,13 @@ async fn accepted(
     Ok(accepted.map_err(|status| node.call_error(status))?.into_inner().acceptance)
 }
 
-async fn initiate(node: &DaemonProcess, acceptance: Vec<u8>) -> Result<(), ClusterError> {
+pub(super) async fn initiate(node: &DaemonProcess, acceptance: Vec<u8>) -> Result<(), ClusterError> {
     let initiated = node.client()?.swap().initiate_submarine(SwapInitiateRequest { acceptance }).await;
     initiated.map(|_| ()).map_err(|status| node.call_error(status))
 }
 
 /// The swap that began last.
-async fn last(node: &DaemonProcess) -> Result<SwapInfo, ClusterError> {
+pub(super) async fn last(node: &DaemonProcess) -> Result<SwapInfo, ClusterError> {
     let list = node.client()?.swap().list(ListSwapsRequest::default()).await;
     let swaps = list.map_err(|status| node.call_error(status))?.into_inner().swaps;
 
@@ -180,13 +180,13 @@ async fn last(node: &DaemonProcess) -> Result<SwapInfo, ClusterError> {
 }
 
 /// Waits until the swap is there.
-async fn phase(node: &DaemonProcess, phase: &str) -> Result<(), ClusterError> {
+pub(super) async fn phase(node: &DaemonProcess, phase: &str) -> Result<(), ClusterError> {
     let what = format!("the swap of {} to be {phase}", node.name());
     wait_for(&what, || async { Ok((last(node).await?.phase == phase).then_some(())) }).await
 }
 
 /// What a node has in its one channel, once nothing is on its way in it.
-async fn local(node: &DaemonProcess) -> Result<i64, ClusterError> {
+pub(super) async fn local(node: &DaemonProcess) -> Result<i64, ClusterError> {
     wait_until("the channel to rest", || async { Ok(node.only_channel().await?.pending_htlcs.is_empty()) }).await?;
     Ok(node.only_channel().await?.local_balance)
 }
@@ -201,7 +201,7 @@ async fn seen_by_both(stage: &Stage) -> Result<(), ClusterError> {
 }
 
 /// A wallet has what it should, but for a fee.
-fn paid(narrator: &mut Narrator, what: &str, without_fee: i64, found: i64) {
+pub(super) fn paid(narrator: &mut Narrator, what: &str, without_fee: i64, found: i64) {
     let fee = without_fee - found;
     narrator.say(&format!("{what}: {}, the fee is {}", coins(found), coins(fee)));
     narrator.require("nobody paid more than a fee for it", (1..FEE).contains(&fee));
