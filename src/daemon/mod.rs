@@ -348,8 +348,9 @@ impl LeydenDaemon {
         // The first is open whenever the second is.
         let second = self.other.as_ref().filter(|_| self.second().is_some());
         let second = second.map(|(name, cell)| node_here(name, cell));
-        let lightning =
-            LightningNode::new(runtime, cross_with, second, self.fatal.clone()).map_err(|error| failed(&error))?;
+        let beside = self.other.as_ref().map(|(name, cell)| node_here(name, cell));
+        let lightning = LightningNode::new(runtime, cross_with, second, beside, self.fatal.clone())
+            .map_err(|error| failed(&error))?;
         let network = &self.config.params.name;
         info!(%network, listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));

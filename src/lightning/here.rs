@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, Script, ScriptBuf, Transaction, Txid};
 use leyden_channels::{
     crossing::{HoldOrder, Incoming, Outgoing, PayOrder},
     types::{DirectoryId, Height, PaymentHash, PaymentPreimage},
@@ -42,6 +42,13 @@ impl NodeHere {
     /// Why there is none, while there is none.
     pub(super) fn absence(&self) -> Option<&str> {
         (self.find)().is_none().then_some(self.absent.as_str())
+    }
+
+    /// The network on which its wallet has the key to this script, if it is open and has.
+    pub(super) fn network_of(&self, script: &Script) -> Option<String> {
+        let node = (self.find)()?;
+        let services = node.services();
+        services.wallet.is_mine(script).then(|| services.node.params().name.clone())
     }
 
     fn node(&self) -> Result<Arc<LightningNode>, NodeError> {

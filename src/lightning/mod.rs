@@ -80,16 +80,19 @@ pub(crate) struct LightningNode {
     crossings: CrossingCalls,
     /// That of the daemon's second network, if this is the first's.
     second: Option<NodeHere>,
+    /// That of the daemon's other network, whichever this one is.
+    beside: Option<NodeHere>,
     signing_sessions: Arc<Musig2Sessions>,
 }
 
 impl LightningNode {
     /// `other` is the node on another network, to and from whose network payments cross; `second`, if this is the daemon's first network, that of
-    /// its second. `fatal` ends the process with its message.
+    /// its second; `beside`, that of its other one. `fatal` ends the process with its message.
     pub(crate) fn new(
         mut runtime: Runtime,
         other: Option<Arc<dyn CrossingNode>>,
         second: Option<NodeHere>,
+        beside: Option<NodeHere>,
         fatal: mpsc::UnboundedSender<String>,
     ) -> Result<Arc<Self>, StoreError> {
         let loaded = CrossingTask::load(&runtime.services)?;
@@ -98,7 +101,7 @@ impl LightningNode {
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
-            Self { runtime, crossings, second, signing_sessions: Arc::default() }
+            Self { runtime, crossings, second, beside, signing_sessions: Arc::default() }
         }))
     }
 

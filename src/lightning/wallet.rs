@@ -38,6 +38,7 @@ impl Wallet for LightningNode {
         let services = self.services();
         let (rate, coins) = (fee_rate(services, request.fee), coins(&request.coins));
         let script = request.to.script_pubkey();
+        self.check_network_of([&*script])?;
         let to = script.clone();
         let choose = move |services: &Services| match request.amount {
             SendAmount::Exactly(amount) => services.wallet.pay(&[(script, amount)], rate, &coins),
@@ -56,6 +57,25 @@ impl Wallet for LightningNode {
 
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
         self.read(|services| Ok(unspent(services))).await
+    }
+}
+
+impl LightningNode {
+    /// Addresses of private chains look alike. What the wallet on the daemon's other network gives out is no address of this one:
+    /// coins that are sent there on this chain are out of reach of any wallet's calls.
+    pub(super) fn check_network_of<'a>(&self, scripts: impl IntoIterator<Item = &'a Script>) -> Result<(), ApiError> {
+        let Some(beside) = &self.beside else { return Ok(()) };
+        let of_other = scripts.into_iter().find_map(|script| {
+            let is_own = self.services().wallet.is_mine(script);
+            beside.network_of(script).filter(|_| !is_own)
+        });
+        let Some(other) = of_other else { return Ok(()) };
+        let own = &self.services().node.params().name;
+        Err(ApiError::precondition(format!(
+            "this address is of your wallet on {other}, and the coins are on {own}, where that wallet would not see them: make one with \
+             `leyden --network {own} newaddress`, or send coins of {other}. To bring coins of {own} to {other}, swap them (`leyden \
+             swap`)"
+        )))
     }
 }
 

@@ -40,6 +40,7 @@ impl WalletKit for LightningNode {
         let services = self.services();
         let (rate, coins) = (fee_rate(services, request.fee), coins(&request.coins));
         let outputs = scripts(&request);
+        self.check_network_of(outputs.iter().map(|(script, _)| script.as_script()))?;
         let choose = move |services: &Services| services.wallet.pay(&outputs, rate, &coins);
         send(services, choose, |_, _| Ok(()), request.label).await
     }
@@ -48,6 +49,7 @@ impl WalletKit for LightningNode {
         let services = self.services();
         let (rate, coins) = (fee_rate(services, request.fee), coins(&request.coins));
         let outputs: Vec<_> = request.outputs.into_iter().map(|output| (output.script_pubkey, output.value)).collect();
+        self.check_network_of(outputs.iter().map(|(script, _)| script.as_script()))?;
         let choose = move |services: &Services| services.wallet.pay(&outputs, rate, &coins);
         let txid = send(services, choose, |_, _| Ok(()), request.label).await?;
         let sent = services.wallet.transaction(&txid).map(|entry| entry.transaction);

@@ -4,7 +4,7 @@ use super::{
     Networks,
     swapping::{LATER, MEDIAN, Person, SUBSIDY, agree, coins, decoded, mine, value},
 };
-use crate::harness::{DEEP, leyden, mempool};
+use crate::harness::{DEEP, MATURE, leyden, mempool};
 use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::{NOBODY, calls::settled_balance},
@@ -14,6 +14,7 @@ use leyden_proto::leyden::{
     CrossingRate, ListSwapsRequest, SetCrossingRateRequest, SubmarineAcceptRequest, SubmarineQuoteRequest, SwapInfo,
     SwapInitiateRequest,
 };
+use leyden_proto::lnrpc::{SendCoinsRequest, SendManyRequest};
 use std::fs;
 use tonic::Status;
 
@@ -241,4 +242,27 @@ async fn coins_on_one_network_come_back_when_nobody_pays_on_the_other() {
     assert_eq!(settled_balance(alice.north(), rest + back).await.unwrap(), rest + back);
     assert!(swap(&alice, "in").await.secret.is_empty(), "the secret was never shown");
     assert_eq!(local(&alice).await, hers);
+}
+
+/// Addresses of private chains begin alike, so nobody sees which network one is of; the daemon does.
+#[tokio::test(flavor = "multi_thread")]
+async fn coins_are_not_sent_to_an_address_of_the_wallet_on_the_other_network() {
+    let networks = Networks::new();
+    let carol = Person::start(&networks, "carol", true, None, &[]).await;
+    carol.north().mine(1, None).await.unwrap();
+    carol.north().mine(MATURE, Some(NOBODY)).await.unwrap();
+    assert_eq!(settled_balance(carol.north(), SUBSIDY).await.unwrap(), SUBSIDY);
+    let (own, other) = (carol.north().new_address().await.unwrap(), carol.south().new_address().await.unwrap());
+    let send = async |addr: &str| {
+        let request = SendCoinsRequest { addr: addr.to_owned(), amount: 100_000, ..SendCoinsRequest::default() };
+        carol.north().client().unwrap().lightning().send_coins(request).await
+    };
+    let told = send(&other).await.unwrap_err().message().to_owned();
+    assert!(told.contains("of your wallet on south, and the coins are on north"), "{told}");
+    let addr_to_amount = [(own.clone(), 100_000), (other, 100_000)].into_iter().collect();
+    let many = SendManyRequest { addr_to_amount, ..SendManyRequest::default() };
+    let refused = carol.north().client().unwrap().lightning().send_many(many).await.unwrap_err();
+    assert!(refused.message().contains("of your wallet on south"), "{refused}");
+    assert!(mempool(carol.north()).await.is_empty());
+    send(&own).await.unwrap();
 }
