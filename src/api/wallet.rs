@@ -1,6 +1,6 @@
 //! Money on the chain.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, SignedAmount, Transaction, TxOut, Txid};
@@ -86,7 +86,7 @@ pub(crate) struct SendCoins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WalletTx {
     pub txid: Txid,
-    pub transaction: Transaction,
+    pub transaction: Arc<Transaction>,
     /// What the wallet gained or lost, fee included.
     pub net: SignedAmount,
     /// `None` if inputs are not known to the wallet.
@@ -95,9 +95,9 @@ pub(crate) struct WalletTx {
     /// Of the block, or when it was first seen.
     pub time: UnixTime,
     pub label: String,
-    /// The indices of the outputs that pay the wallet.
+    /// The indices of the outputs that pay the wallet, in rising order.
     pub local_outputs: Vec<u32>,
-    /// The indices of the inputs that spend from the wallet.
+    /// The indices of the inputs that spend from the wallet, in rising order.
     pub local_inputs: Vec<u32>,
 }
 

@@ -52,7 +52,7 @@ impl WalletKit for LightningNode {
         self.check_network_of(outputs.iter().map(|(script, _)| script.as_script()))?;
         let choose = move |services: &Services| services.wallet.pay(&outputs, rate, &coins);
         let txid = send(services, choose, |_, _| Ok(()), request.label).await?;
-        let sent = services.wallet.transaction(&txid).map(|entry| entry.transaction);
+        let sent = services.wallet.transaction(&txid).map(|entry| Arc::unwrap_or_clone(entry.transaction));
         sent.ok_or_else(|| internal("a transaction that was sent is not in the wallet"))
     }
 

@@ -10,8 +10,10 @@ use super::{
     Context, assemble, auth,
     convert::{
         backups, channels, custom, deciding, edge, forgetting, forwarding, funding, graph, invoices, lifecycle,
-        payments, recovery, routes, tokens, wallet, wallet_kit,
+        long_graph::GraphPieces, long_transactions::TransactionPieces, payments, recovery, routes, tokens, wallet,
+        wallet_kit,
     },
+    long,
     status::{Replies, replies, requests},
 };
 use crate::{
@@ -94,7 +96,7 @@ impl Lightning for LightningService {
         let wanted = wallet::transaction_page(&request.into_inner())?;
         let (network, skip) = (self.context.daemon.network(), wanted.skip);
         let page = lightning.wallet_transactions(wanted).await?;
-        reply(assemble(move || wallet::transactions(skip, &page, &network)).await?)
+        long::reply(TransactionPieces::new(skip, page, network)).await
     }
 
     async fn subscribe_transactions(
@@ -524,7 +526,7 @@ impl Lightning for LightningService {
     async fn describe_graph(&self, request: Request<lnrpc::ChannelGraphRequest>) -> Reply<lnrpc::ChannelGraph> {
         let unannounced = request.into_inner().include_unannounced;
         let whole = self.context.lightning()?.graph(unannounced).await?;
-        reply(assemble(move || graph::graph(&whole)).await?)
+        long::reply(GraphPieces::new(whole)).await
     }
 
     async fn subscribe_channel_graph(

@@ -27,6 +27,7 @@ mod crossing;
 mod invoices;
 mod lightning;
 mod limits;
+mod long;
 mod networks;
 mod peers;
 mod recovery;
@@ -89,7 +90,7 @@ use tonic::{
 };
 
 pub(crate) use self::auth::{Authorizer, METADATA_KEY};
-use self::networks::ByNetwork;
+use self::{long::LongAnswers, networks::ByNetwork};
 use crate::{
     admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
@@ -184,11 +185,11 @@ impl Services {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(
+            .add_service(LongAnswers(
                 LightningServer::new(lightning::LightningService::new(context.clone()))
                     .max_decoding_message_size(MAX_LARGE_REQUEST)
                     .max_encoding_message_size(MAX_MESSAGE),
-            )
+            ))
             .add_service(
                 ChainKitServer::new(chain_kit::ChainKitService::new(context.clone()))
                     .max_encoding_message_size(MAX_MESSAGE),

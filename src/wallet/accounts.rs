@@ -20,7 +20,7 @@ use bdk_wallet::{
     },
     template::{Bip86, DescriptorTemplate as _},
 };
-use bitcoin::{Address, Amount, Block, OutPoint, Script, ScriptBuf, Transaction, TxOut, bip32::Xpriv};
+use bitcoin::{Address, Amount, Block, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid, bip32::Xpriv};
 
 use super::onchain::WalletError;
 
@@ -130,6 +130,12 @@ impl Accounts {
             let ((branch, index), output) = self.index(kind).txout(outpoint)?;
             Some((Derivation { kind, branch, index }, output))
         })
+    }
+
+    /// The outputs of a transaction of the wallet that are, or were, the wallet's.
+    pub(super) fn outputs_of(&self, txid: Txid) -> impl Iterator<Item = (OutPoint, &TxOut)> {
+        let outputs = move |kind| self.index(kind).txouts_in_tx(txid).map(|(_, output)| output);
+        AddressKind::ALL.into_iter().flat_map(outputs)
     }
 
     /// Whether a transaction pays the wallet, or spends from it.

@@ -3,6 +3,8 @@
 //! Whoever lists takes a copy: of the coins in one go, of the transactions some at a time, so that blocks and claims never
 //! wait behind a long list. A list can take long all the same: it belongs on a thread that may.
 
+use std::sync::Arc;
+
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, SignedAmount, Transaction, Txid};
 
 use super::{
@@ -44,7 +46,7 @@ pub(crate) struct Unspent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WalletTransaction {
     pub txid: Txid,
-    pub transaction: Transaction,
+    pub transaction: Arc<Transaction>,
     /// What the wallet gained or lost, fee included.
     pub amount: SignedAmount,
     /// Known only when all inputs are.
@@ -53,9 +55,9 @@ pub(crate) struct WalletTransaction {
     /// Seconds since 1970: of the block, or when it was first seen.
     pub time: u64,
     pub confirmations: u32,
-    /// The indices of the outputs that pay the wallet.
+    /// The indices of the outputs that pay the wallet, in rising order.
     pub local_outputs: Vec<u32>,
-    /// The indices of the inputs that spend from the wallet.
+    /// The indices of the inputs that spend from the wallet, in rising order.
     pub local_inputs: Vec<u32>,
 }
 
@@ -174,27 +176,34 @@ impl State {
     fn transaction(&self, txid: &Txid) -> Option<WalletTransaction> {
         let wallet = &self.wallet;
         let place = self.ledger.place(txid)?;
-        let transaction = wallet.tx_graph().get_tx(*txid)?.as_ref().clone();
-        let (sent, received) = wallet.sent_and_received(&transaction);
+        let transaction = wallet.tx_graph().get_tx(*txid)?;
         let (block, time) = match place {
             Place::Block { height, hash, time } => (Some((*height, *hash)), *time),
             Place::Waiting { since } => (None, *since),
         };
-        let outputs = (0..).zip(&transaction.output);
-        let inputs = (0..).zip(&transaction.input);
+        // Each output's script need not be looked up: a transaction may have thousands that are other people's.
+        let mut received = Amount::ZERO;
+        let mut local_outputs = Vec::new();
+        for (outpoint, output) in wallet.outputs_of(*txid) {
+            received += output.value;
+            local_outputs.push(outpoint.vout);
+        }
+        local_outputs.sort_unstable();
+        let mut sent = Amount::ZERO;
+        let mut local_inputs = Vec::new();
+        for (index, input) in (0..).zip(&transaction.input) {
+            if let Some((_, output)) = wallet.txout(input.previous_output) {
+                sent += output.value;
+                local_inputs.push(index);
+            }
+        }
         Some(WalletTransaction {
             txid: *txid,
             amount: signed_difference(received, sent),
             fee: wallet.calculate_fee(&transaction).ok(),
             confirmations: confirmations(place.height(), self.height()),
-            local_outputs: outputs
-                .filter(|(_, output)| wallet.is_mine(&output.script_pubkey))
-                .map(|(index, _)| index)
-                .collect(),
-            local_inputs: inputs
-                .filter(|(_, input)| wallet.txout(input.previous_output).is_some())
-                .map(|(index, _)| index)
-                .collect(),
+            local_outputs,
+            local_inputs,
             block,
             time,
             transaction,

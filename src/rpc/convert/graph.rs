@@ -6,13 +6,14 @@ use leyden_channels::types::{NodeId, ShortChannelId};
 use leyden_proto::lnrpc;
 
 use super::{channels, edge, features, msat, signed};
-use crate::{
-    api::{
-        ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, GraphUpdate, NetworkGraph,
-        NetworkSummary,
-    },
-    parallel,
+use crate::api::{
+    ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, GraphUpdate, NetworkSummary,
 };
+
+/// LND's color of a node that has not said one; clients take none for a broken answer.
+pub(super) const UNTOLD_COLOR: &str = "#000000";
+/// The network that all addresses are of, as LND says it.
+pub(super) const TCP: &str = "tcp";
 
 pub(crate) fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, ApiError> {
     match (request.chan_id, request.chan_point.as_str()) {
@@ -29,10 +30,6 @@ pub(crate) fn node_name(request: &lnrpc::NodeInfoRequest) -> Result<NodeId, ApiE
     edge::node_id_hex("pub_key", &request.pub_key).map(NodeId::from)
 }
 
-pub(crate) fn graph(graph: &NetworkGraph) -> lnrpc::ChannelGraph {
-    lnrpc::ChannelGraph { nodes: parallel::map(&graph.nodes, node), edges: parallel::map(&graph.channels, channel) }
-}
-
 pub(crate) fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::NodeInfo {
     let capacity = view.channels.iter().fold(0, |sum: i64, channel| sum.saturating_add(signed(channel.capacity)));
     lnrpc::NodeInfo {
@@ -43,14 +40,13 @@ pub(crate) fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::Nod
     }
 }
 
-fn node(node: &GraphNode) -> lnrpc::LightningNode {
+pub(super) fn node(node: &GraphNode) -> lnrpc::LightningNode {
     let pub_key = node.id.to_string();
     let Some(info) = &node.info else {
-        // LND's color of a node that has not said one; clients take none for a broken answer.
-        return lnrpc::LightningNode { pub_key, color: "#000000".to_owned(), ..Default::default() };
+        return lnrpc::LightningNode { pub_key, color: UNTOLD_COLOR.to_owned(), ..Default::default() };
     };
     let [red, green, blue] = info.color;
-    let address = |addr: &String| lnrpc::NodeAddress { network: "tcp".to_owned(), addr: addr.clone() };
+    let address = |addr: &String| lnrpc::NodeAddress { network: TCP.to_owned(), addr: addr.clone() };
     lnrpc::LightningNode {
         last_update: info.timestamp,
         pub_key,

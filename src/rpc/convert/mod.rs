@@ -26,6 +26,8 @@ pub(super) mod funding;
 pub(super) mod graph;
 pub(super) mod invoices;
 pub(super) mod lifecycle;
+pub(super) mod long_graph;
+pub(super) mod long_transactions;
 pub(super) mod payments;
 pub(super) mod psbts;
 pub(super) mod recovery;
@@ -45,11 +47,14 @@ mod tests;
 
 use std::collections::HashMap;
 
+use bitcoin::{OutPoint, hashes::Hash as _};
 use leyden_channels::{
     types::{Msat, ShortChannelId},
     wire::features::{Feature, Features},
 };
 use leyden_proto::lnrpc;
+
+use super::long::wire::Sink;
 
 /// Millisatoshi as a signed field; amounts on a chain of 21 million coins always fit.
 fn msat(amount: Msat) -> i64 {
@@ -79,14 +84,26 @@ fn seconds(duration: std::time::Duration) -> i64 {
 }
 
 fn features(features: &Features) -> HashMap<u32, lnrpc::Feature> {
-    let entry = |bit: usize| {
-        let known = Feature::ALL.into_iter().find(|known| known.required_bit() == bit & !1);
-        let feature = lnrpc::Feature {
-            name: known.map_or("unknown", Feature::name).to_owned(),
-            is_required: bit.is_multiple_of(2),
-            is_known: known.is_some(),
-        };
-        Some((u32::try_from(bit).ok()?, feature))
-    };
-    features.bits().filter_map(entry).collect()
+    features.bits().filter_map(|bit| u32::try_from(bit).ok()).map(|bit| (bit, feature(bit))).collect()
+}
+
+fn feature(bit: u32) -> lnrpc::Feature {
+    let known = Feature::ALL.into_iter().find(|known| u32::try_from(known.required_bit()) == Ok(bit & !1));
+    lnrpc::Feature {
+        name: known.map_or("unknown", Feature::name).to_owned(),
+        is_required: bit.is_multiple_of(2),
+        is_known: known.is_some(),
+    }
+}
+
+/// As text, txid:index.
+fn put_outpoint<T: Sink>(to: &mut T, field: u32, outpoint: &OutPoint) {
+    let mut txid = outpoint.txid.to_byte_array();
+    // Names are written the other way round.
+    txid.reverse();
+    let digits = outpoint.vout.checked_ilog10().unwrap_or(0) as usize + 1;
+    to.head(field, 2 * txid.len() + 1 + digits);
+    to.raw_hex(&txid);
+    to.raw(b":");
+    to.made(digits, || outpoint.vout.to_string());
 }

@@ -17,7 +17,7 @@ use crate::{
     rpc::fake::{self, ADDRESS, NODE},
 };
 
-fn regtest() -> NetworkInfo {
+pub(super) fn regtest() -> NetworkInfo {
     let genesis = genesis_block(Network::Regtest).block_hash();
     NetworkInfo { name: "regtest".to_owned(), addresses: Network::Regtest, genesis }
 }
@@ -313,7 +313,7 @@ fn transactions_are_paged_and_cut_by_height() {
         };
         WalletTx {
             txid: transaction.compute_txid(),
-            transaction,
+            transaction: transaction.into(),
             net: SignedAmount::from_sat(-5),
             fee: None,
             confirmation: height.map(found),

@@ -112,13 +112,15 @@ pub(crate) fn transaction_page(request: &lnrpc::GetTransactionsRequest) -> Resul
 
 /// A page whose first `skip` transactions are left out.
 pub(crate) fn transactions(skip: usize, page: &[WalletTx], network: &NetworkInfo) -> lnrpc::TransactionDetails {
-    let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
-    let (first_index, last_index) = match page.len().checked_sub(1) {
-        Some(last) => (index(skip), index(skip.saturating_add(last))),
-        None => (0, 0),
-    };
+    let (first_index, last_index) = page_indices(skip, page.len());
     let transactions = page.iter().map(|tx| transaction(tx, network)).collect();
     lnrpc::TransactionDetails { transactions, first_index, last_index }
+}
+
+/// The first's and the last's.
+pub(super) fn page_indices(skip: usize, length: usize) -> (u64, u64) {
+    let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
+    length.checked_sub(1).map_or((0, 0), |last| (index(skip), index(skip.saturating_add(last))))
 }
 
 #[allow(deprecated)] // `dest_addresses` is still read by clients.
@@ -147,7 +149,7 @@ pub(crate) fn transaction(tx: &WalletTx, network: &NetworkInfo) -> lnrpc::Transa
         total_fees: tx.fee.map_or(0, signed),
         dest_addresses: outputs.iter().map(|output| output.address.clone()).filter(|a| !a.is_empty()).collect(),
         output_details: outputs,
-        raw_tx_hex: consensus::encode::serialize_hex(&tx.transaction),
+        raw_tx_hex: consensus::encode::serialize_hex(tx.transaction.as_ref()),
         label: tx.label.clone(),
         previous_outpoints: inputs,
     }
@@ -169,7 +171,7 @@ pub(crate) fn address_text(script: &Script, network: Network) -> String {
     Address::from_script(script, network).map(|address| address.to_string()).unwrap_or_default()
 }
 
-fn script_type(script: &Script) -> lnrpc::OutputScriptType {
+pub(super) fn script_type(script: &Script) -> lnrpc::OutputScriptType {
     use lnrpc::OutputScriptType as Type;
     match script {
         script if script.is_p2pkh() => Type::ScriptTypePubkeyHash,
@@ -285,7 +287,7 @@ pub(crate) fn peer_event(event: &PeerEvent) -> lnrpc::PeerEvent {
     lnrpc::PeerEvent { pub_key: event.node_id.to_string(), r#type: kind.into() }
 }
 
-fn small(number: u32) -> i32 {
+pub(super) fn small(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 

@@ -6,7 +6,7 @@ pub(crate) fn wallet_tx() -> WalletTx {
     let transaction = crate::rpc::fake::swaps::transaction();
     WalletTx {
         txid: transaction.compute_txid(),
-        transaction,
+        transaction: transaction.into(),
         net: bitcoin::SignedAmount::from_sat(5),
         fee: None,
         confirmation: None,
@@ -33,7 +33,7 @@ impl WalletKit for Fake {
     }
 
     async fn send_outputs(&self, request: SendOutputs) -> Result<Transaction, ApiError> {
-        self.asked(request, wallet_tx().transaction)
+        self.asked(request, crate::rpc::fake::swaps::transaction())
     }
 
     async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<PackageResult, ApiError> {
