@@ -108,9 +108,6 @@ impl LightningNode {
                 "cltv_expiry must be above {CLAIM_MARGIN}: so many blocks are needed to claim a payment on the chain"
             )));
         }
-        if request.fallback.is_some() {
-            return Err(ApiError::invalid("fallback addresses are not supported: leave fallback_addr empty"));
-        }
         if services.invoice_record(&payment_hash)?.is_some() {
             return Err(ApiError::exists("invoice with payment hash already exists: use another preimage"));
         }
@@ -136,6 +133,7 @@ impl LightningNode {
             expiry_seconds,
             min_final_cltv_expiry_delta,
             route_hints,
+            fallback: request.fallback.map(|address| address.script_pubkey()),
         };
         let bolt11 = asked.sign(&services.keys.node_secret()).map_err(|error| ApiError::invalid(error.to_string()))?;
 
@@ -338,8 +336,7 @@ pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoic
         created: invoice.created,
         expiry: Duration::from_secs(invoice.expiry_seconds),
         min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
-        // None is made with one.
-        fallback: None,
+        fallback: address(services, own.fallback.as_ref()),
         hint_private_channels: !own.route_hints.is_empty(),
         route_hints: own.route_hints.iter().map(|route| route.iter().map(to_api_hint).collect()).collect(),
         features: own.features,

@@ -117,6 +117,8 @@ pub enum InvoiceError {
     DescriptionTooLong(usize),
     #[error("a route hint has 1 to {MAX_HINT_HOPS} hops, not {0}")]
     HintLength(usize),
+    #[error("an invoice's fallback is an address that has a witness program, a public key's hash or a script's hash")]
+    Fallback,
     #[error("the invoice cannot be made: {0}")]
     Creation(String),
 }
@@ -229,6 +231,8 @@ pub struct InvoiceRequest {
     pub min_final_cltv_expiry_delta: u32,
     /// Routes to us over channels that the graph does not know.
     pub route_hints: Vec<Vec<HintHop>>,
+    /// An on-chain output for payers that find no route.
+    pub fallback: Option<ScriptBuf>,
 }
 
 impl InvoiceRequest {
@@ -259,6 +263,9 @@ impl InvoiceRequest {
                 return Err(InvoiceError::HintLength(hint.len()));
             }
             builder = builder.private_route(RouteHint(hint.iter().map(|hop| hop.to_library()).collect()));
+        }
+        if let Some(script) = &self.fallback {
+            builder = builder.fallback(read::fallback(script).ok_or(InvoiceError::Fallback)?);
         }
         builder
             .build_signed(|digest| curve::sign_recoverable(digest, node_secret))
@@ -298,6 +305,7 @@ mod tests {
             description: Description::Text("a jar of coffee".to_owned()),
             min_final_cltv_expiry_delta: 80,
             route_hints: vec![vec![hop, hop], vec![hop]],
+            fallback: None,
         }
     }
 
@@ -341,8 +349,41 @@ mod tests {
         }
     }
 
+    /// One of each kind that the `f` field has.
+    fn fallbacks() -> Vec<ScriptBuf> {
+        let program = |version, length| {
+            let version = bitcoin::WitnessVersion::try_from(version).unwrap();
+            ScriptBuf::new_witness_program(&bitcoin::WitnessProgram::new(version, &vec![9; length]).unwrap())
+        };
+        let hash = bitcoin::hashes::hash160::Hash::from_byte_array([8; 20]);
+        vec![
+            program(0, 20),
+            program(0, 32),
+            program(1, 32),
+            program(16, 2),
+            ScriptBuf::new_p2pkh(&bitcoin::PubkeyHash::from_raw_hash(hash)),
+            ScriptBuf::new_p2sh(&bitcoin::ScriptHash::from_raw_hash(hash)),
+        ]
+    }
+
+    #[test]
+    fn a_fallback_is_what_the_payer_reads() {
+        for script in fallbacks() {
+            let text = InvoiceRequest { fallback: Some(script.clone()), ..request() }.sign(&secret()).unwrap();
+            assert_eq!(
+                Invoice::parse(&text, InvoiceNetwork::Regtest).unwrap().fallbacks,
+                std::slice::from_ref(&script)
+            );
+            assert_eq!(OwnFields::of(&text).fallback, Some(script));
+        }
+    }
+
     #[test]
     fn what_an_invoice_cannot_hold_is_refused() {
+        for script in [ScriptBuf::new(), ScriptBuf::new_op_return([1])] {
+            let strange = InvoiceRequest { fallback: Some(script), ..request() };
+            assert_eq!(strange.sign(&secret()), Err(InvoiceError::Fallback));
+        }
         let long = InvoiceRequest { description: Description::Text("x".repeat(640)), ..request() };
         assert_eq!(long.sign(&secret()), Err(InvoiceError::DescriptionTooLong(640)));
         let hint = vec![request().route_hints[0][0]; 13];

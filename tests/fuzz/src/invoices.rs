@@ -1,6 +1,7 @@
 //! Invoices: any text is answered; what we sign is read as it was meant; what is read can be signed again with the same
 //! terms.
 
+use bitcoin::ScriptBuf;
 use bitcoin::bech32::primitives::checksum::{Checksum, Engine, PackedFe32 as _};
 use bitcoin::bech32::{Bech32, Fe32, Hrp};
 use leyden_channels::payment::{Description, HintHop, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};
@@ -53,6 +54,7 @@ fn text(text: &str) {
         description: invoice.description,
         min_final_cltv_expiry_delta: invoice.min_final_cltv_expiry_delta,
         route_hints: invoice.route_hints,
+        fallback: invoice.fallbacks.into_iter().next(),
     };
     signed_and_read(&request);
 }
@@ -71,6 +73,7 @@ fn signed_and_read(request: &InvoiceRequest) {
         description: read.description,
         min_final_cltv_expiry_delta: read.min_final_cltv_expiry_delta,
         route_hints: read.route_hints,
+        fallback: read.fallbacks.into_iter().next(),
     };
     assert_eq!(&again, request);
 }
@@ -122,5 +125,6 @@ fn request(input: &mut Input<'_>) {
         description,
         min_final_cltv_expiry_delta: input.u32() >> input.index(32),
         route_hints,
+        fallback: input.flag().then(|| ScriptBuf::from(input.short().to_vec())),
     });
 }

@@ -4,8 +4,10 @@
 //! its signature has anything to tell: the fields are split from the letters, which costs a hundredth of reading a stranger's
 //! invoice. Whatever does not read is left out.
 
+use bitcoin::ScriptBuf;
 use secp256k1::PublicKey;
 
+use super::read::script_of;
 use crate::routing::HintHop;
 use crate::types::ShortChannelId;
 use crate::wire::Features;
@@ -29,6 +31,8 @@ pub struct OwnFields {
     pub features: Features,
     /// The `r` fields, each a route to us.
     pub route_hints: Vec<Vec<HintHop>>,
+    /// The first `f` field: an on-chain output for payers that find no route.
+    pub fallback: Option<ScriptBuf>,
 }
 
 impl OwnFields {
@@ -46,6 +50,10 @@ impl OwnFields {
             match LETTERS.get(usize::from(*tag)) {
                 Some(b'h') => fields.description_hash = bytes(field).try_into().ok(),
                 Some(b'9') => fields.features = Features::from_be_bytes(&right_aligned(field)),
+                Some(b'f') if fields.fallback.is_none() => {
+                    let fallback = field.split_first();
+                    fields.fallback = fallback.and_then(|(version, program)| script_of(*version, &bytes(program)));
+                }
                 Some(b'r') => fields.route_hints.push(bytes(field).chunks_exact(HOP).filter_map(hop).collect()),
                 Some(_) | None => {}
             }
@@ -116,6 +124,7 @@ mod tests {
             },
             features: invoice.features.clone(),
             route_hints: invoice.route_hints.clone(),
+            fallback: invoice.fallbacks.first().cloned(),
         }
     }
 
@@ -129,6 +138,7 @@ mod tests {
             let parsed = of_parsed(&Invoice::parse_any(text).unwrap());
             assert_eq!(read.description_hash, parsed.description_hash, "{text}");
             assert_eq!(read.route_hints, parsed.route_hints, "{text}");
+            assert_eq!(read.fallback, parsed.fallback, "{text}");
             assert!(read.features.bits().eq(parsed.features.bits()), "{text}");
             count += 1;
         }
@@ -142,6 +152,7 @@ mod tests {
             memo in "[ -~]{0,200}",
             hints in prop::collection::vec(prop::collection::vec((1_u8..255, any::<u64>(), any::<u32>(), any::<u32>(), any::<u16>()), 1..4), 0..4),
             amount in prop::option::of(1_u64..1_000_000_000),
+            fallback in prop::option::of((1_u8..=16, prop::collection::vec(any::<u8>(), 2..=40))),
         ) {
             let key = SecretKey::from_slice(&[7; 32]).unwrap();
             let hop = |(node, id, base, ppm, delta): &(u8, u64, u32, u32, u16)| HintHop {
@@ -161,6 +172,7 @@ mod tests {
                 expiry_seconds: 600,
                 min_final_cltv_expiry_delta: 80,
                 route_hints: hints.iter().map(|hops| hops.iter().map(hop).collect()).collect(),
+                fallback: fallback.and_then(|(version, program)| script_of(version, &program)),
             }
             .sign(&key)
             .unwrap();

@@ -4,7 +4,7 @@
 //! library recovers the payee's key with a new signature context each time it is asked, and a busy payer asks often.
 
 use bitcoin::hashes::Hash as _;
-use bitcoin::{PubkeyHash, ScriptBuf, ScriptHash, WitnessProgram};
+use bitcoin::{PubkeyHash, Script, ScriptBuf, ScriptHash, WitnessProgram, WitnessVersion};
 use lightning_invoice::{
     Bolt11ParseError, Fallback, RawBolt11Invoice, RouteHintHop, SignedRawBolt11Invoice, TaggedField,
 };
@@ -110,6 +110,35 @@ fn fallback_script(fallback: &Fallback) -> Option<ScriptBuf> {
         }
         Fallback::PubKeyHash(hash) => Some(ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array(hash.to_byte_array()))),
         Fallback::ScriptHash(hash) => Some(ScriptBuf::new_p2sh(&ScriptHash::from_byte_array(hash.to_byte_array()))),
+    }
+}
+
+/// How an invoice says a script (BOLT 11, Tagged Fields, `f`); `None`: it cannot.
+pub(super) fn fallback(script: &Script) -> Option<Fallback> {
+    let bytes = script.as_bytes();
+    if let Some(version) = script.witness_version() {
+        return Some(Fallback::SegWitProgram { version, program: bytes.get(2..)?.to_vec() });
+    }
+    // Behind DUP HASH160 and a push; behind HASH160 and a push.
+    let hash = |at: usize| bytes.get(at..)?.first_chunk().copied();
+    if script.is_p2pkh() {
+        Some(Fallback::PubKeyHash(PubkeyHash::from_byte_array(hash(3)?)))
+    } else if script.is_p2sh() {
+        Some(Fallback::ScriptHash(ScriptHash::from_byte_array(hash(2)?)))
+    } else {
+        None
+    }
+}
+
+/// The script of a field `f`: its version, and the rest of it.
+pub(super) fn script_of(version: u8, data: &[u8]) -> Option<ScriptBuf> {
+    match (version, data.first_chunk(), data.len()) {
+        (17, Some(hash), 20) => Some(ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array(*hash))),
+        (18, Some(hash), 20) => Some(ScriptBuf::new_p2sh(&ScriptHash::from_byte_array(*hash))),
+        (version, ..) => {
+            let program = WitnessProgram::new(WitnessVersion::try_from(version).ok()?, data).ok()?;
+            Some(ScriptBuf::new_witness_program(&program))
+        }
     }
 }
 

@@ -173,6 +173,7 @@ impl SubmarineDesk {
             expiry_seconds,
             min_final_cltv_expiry_delta: final_cltv,
             route_hints,
+            fallback: None,
         };
         let bolt11 = asked.sign(&self.book.services.keys.node_secret()).map_err(refused)?;
         Ok(incoming::Invoice {

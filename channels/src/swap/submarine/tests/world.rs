@@ -71,6 +71,7 @@ pub fn invoice(id: u8, hash: PaymentHash, amount: Msat, final_cltv: u32) -> Stri
         expiry_seconds: 1_000_000,
         min_final_cltv_expiry_delta: final_cltv,
         route_hints: Vec::new(),
+        fallback: None,
     };
     request.sign(&SecretKey::from_slice(&[id; 32]).unwrap()).unwrap()
 }
