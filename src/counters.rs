@@ -419,7 +419,7 @@ mod tests {
 
     use leyden_channels::{
         payment::outgoing::{PaymentLimits, PaymentRequest},
-        switch::{HtlcRef, Leg},
+        switch::{FailureDetail, HtlcRef, Leg},
         types::{
             ChannelId, CltvExpiry, CommitmentNumber, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret,
             UnixTime,
@@ -507,7 +507,7 @@ mod tests {
             HtlcEventKind::Forward { incoming: leg, outgoing: leg },
             HtlcEventKind::ForwardFail,
             HtlcEventKind::Settle { preimage: PaymentPreimage([2; 32]), fee: Msat(3) },
-            HtlcEventKind::LinkFail { incoming: leg, failure_code: 7 },
+            HtlcEventKind::LinkFail { incoming: leg, failure_code: 7, detail: FailureDetail::None },
         ];
         let incoming = HtlcRef { channel: leg.channel, id: HtlcId(0) };
         kinds.map(|kind| HtlcEvent { at: UnixTime(0), incoming, outgoing: None, kind })

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bitcoin::OutPoint;
 use leyden_channels::{
     channel::FinalHtlc,
+    switch::FailureDetail,
     types::{CltvExpiry, HtlcId, Msat, PaymentPreimage, ShortChannelId, UnixTime},
 };
 
@@ -149,6 +150,7 @@ pub(crate) enum HtlcNews {
     FailedHere {
         amounts: HtlcAmounts,
         code: Option<u16>,
+        detail: FailureDetail,
     },
     /// Of a peer's: nothing can change it any more.
     Ended(FinalHtlc),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bitcoin::OutPoint;
 use leyden_channels::{
     channel::{EstablishedSummary, FINAL_HTLCS_KEPT, FinalHtlc, Key, StateName},
-    switch::{self, ForwardPolicy, ForwardRecord, HtlcEventKind, Leg, Outgoing},
+    switch::{self, FailureDetail, ForwardPolicy, ForwardRecord, HtlcEventKind, Leg, Outgoing},
     types::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, ShortChannelId},
     wire::alias_text,
 };
@@ -317,8 +317,8 @@ fn forward_event(services: &Services, event: &switch::HtlcEvent) -> HtlcEvent {
         }),
         HtlcEventKind::ForwardFail => HtlcNews::FailedFurtherOn,
         HtlcEventKind::Settle { preimage, fee: _ } => HtlcNews::Settled { preimage: *preimage },
-        HtlcEventKind::LinkFail { incoming: came, failure_code } => {
-            HtlcNews::FailedHere { amounts: incoming(came), code: Some(*failure_code) }
+        HtlcEventKind::LinkFail { incoming: came, failure_code, detail } => {
+            HtlcNews::FailedHere { amounts: incoming(came), code: Some(*failure_code), detail: *detail }
         }
     };
     let outgoing = event.outgoing.map(|Outgoing { channel, id }| name(services, channel, id));
@@ -351,6 +351,8 @@ fn own_event(services: &Services, event: &OwnHtlc) -> HtlcEvent {
         OwnHtlcNews::Failed => sent(HtlcNews::FailedFurtherOn),
         OwnHtlcNews::Taken { preimage } => received(HtlcNews::Settled { preimage: *preimage }),
         OwnHtlcNews::Ended { end, .. } => received(HtlcNews::Ended(*end)),
-        OwnHtlcNews::Rejected => received(HtlcNews::FailedHere { amounts: NONE, code: None }),
+        OwnHtlcNews::Rejected => {
+            received(HtlcNews::FailedHere { amounts: NONE, code: None, detail: FailureDetail::None })
+        }
     }
 }

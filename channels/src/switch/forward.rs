@@ -22,6 +22,7 @@ use crate::wire::OnionRoutingPacket;
 
 use super::event::SwitchCtx;
 use super::grace::{ForwardedHtlc, PolicyViolation};
+use super::history::FailureDetail;
 use super::link::{Entry, Links};
 use super::policy::{is_too_far, is_too_soon};
 
@@ -105,7 +106,7 @@ pub(super) fn route(
     links: &Links,
     ctx: &SwitchCtx<'_>,
     room: impl Fn(&Entry) -> bool,
-) -> Result<Vec<ChannelId>, FailureMessage> {
+) -> Result<Vec<ChannelId>, Refusal> {
     let name = payload.short_channel_id;
     let named = links.named(name).ok_or(FailureMessage::UnknownNextPeer)?;
     let update = || named.update_for(name);
@@ -116,25 +117,25 @@ pub(super) fn route(
     // BOLT 4, Requirements of Failure Messages: in this order.
     match named.met(&passing, ctx.now) {
         Err(PolicyViolation::Minimum) => {
-            return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() });
+            return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() }.into());
         }
         Err(PolicyViolation::Fee) => {
-            return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
+            return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() }.into());
         }
         Err(PolicyViolation::Delta) => {
-            return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() });
+            return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() }.into());
         }
         // Another channel may carry more.
         Err(PolicyViolation::Maximum) | Ok(()) => {}
     }
     if is_too_soon(expiry, ctx.tip) {
-        return Err(FailureMessage::ExpiryTooSoon { channel_update: update() });
+        return Err(FailureMessage::ExpiryTooSoon { channel_update: update() }.into());
     }
     if !named.policy().enabled {
-        return Err(FailureMessage::ChannelDisabled { disabled_flags: 0, channel_update: update() });
+        return Err(FailureMessage::ChannelDisabled { disabled_flags: 0, channel_update: update() }.into());
     }
     if is_too_far(htlc.cltv_expiry, ctx.tip) {
-        return Err(FailureMessage::ExpiryTooFar);
+        return Err(FailureMessage::ExpiryTooFar.into());
     }
 
     let siblings =
@@ -149,16 +150,36 @@ pub(super) fn route(
         .collect();
     // An HTLC that must fail is failed for a passing reason of ours: the sender may find another way.
     if channels.is_empty() || htlc.must_fail.is_some() {
-        return Err(FailureMessage::TemporaryChannelFailure { channel_update: update() });
+        let detail = match named.met(&passing, ctx.now) {
+            Err(PolicyViolation::Maximum) => FailureDetail::ExceedsMaximum,
+            Ok(()) if named.link.channel == htlc.channel => FailureDetail::CircularRoute,
+            Err(PolicyViolation::Minimum | PolicyViolation::Fee | PolicyViolation::Delta) | Ok(()) => {
+                FailureDetail::None
+            }
+        };
+        let failure = FailureMessage::TemporaryChannelFailure { channel_update: update() };
+        return Err(Refusal { failure, detail });
     }
     Ok(channels)
 }
 
+/// Why an HTLC is not forwarded: what its sender is told, and what only we are.
+pub(super) struct Refusal {
+    pub failure: FailureMessage,
+    pub detail: FailureDetail,
+}
+
+impl From<FailureMessage> for Refusal {
+    fn from(failure: FailureMessage) -> Self {
+        Self { failure, detail: FailureDetail::None }
+    }
+}
+
 /// What the sender is told if no channel took the HTLC; `cause` is what the last one said.
-pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links) -> FailureMessage {
+pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links) -> Refusal {
     let name = payload.short_channel_id;
     let channel_update = links.named(name).map(|entry| entry.update_for(name)).unwrap_or_default();
-    match cause {
+    let failure = match cause {
         CannotAdd::State(
             StateName::Shutdown
             | StateName::Negotiating
@@ -183,5 +204,23 @@ pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links
         | CannotAdd::Balance { .. }
         | CannotAdd::RemoteFee { .. }
         | CannotAdd::DustExposure { .. } => FailureMessage::TemporaryChannelFailure { channel_update },
+    };
+    Refusal { failure, detail: detail_of(cause) }
+}
+
+/// Why a channel did not take an HTLC.
+pub(super) const fn detail_of(cause: &CannotAdd) -> FailureDetail {
+    match cause {
+        CannotAdd::State(_) | CannotAdd::NotFunded(_) | CannotAdd::Offline | CannotAdd::Disconnected => {
+            FailureDetail::LinkNotEligible
+        }
+        CannotAdd::TooMuchInFlight { .. } => FailureDetail::ExceedsMaximum,
+        CannotAdd::Balance { .. } => FailureDetail::InsufficientBalance,
+        CannotAdd::TipInDoubt
+        | CannotAdd::BelowMinimum { .. }
+        | CannotAdd::Expiry(_)
+        | CannotAdd::TooManyHtlcs { .. }
+        | CannotAdd::RemoteFee { .. }
+        | CannotAdd::DustExposure { .. } => FailureDetail::AddFailed,
     }
 }

@@ -119,7 +119,26 @@ pub enum HtlcEventKind {
     /// It was fulfilled, and this was earned. The last one of a forward; at least once.
     Settle { preimage: PaymentPreimage, fee: Msat },
     /// It failed here, with this code of BOLT 4.
-    LinkFail { incoming: Leg, failure_code: u16 },
+    LinkFail { incoming: Leg, failure_code: u16, detail: FailureDetail },
+}
+
+/// What the code of BOLT 4 leaves open. Its sender is told no more than the code; whoever runs the node is told this too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureDetail {
+    /// The code says it all.
+    None,
+    /// The onion, or our layer of it, could not be read, or is one that was here before.
+    OnionDecode,
+    /// The next node is not there, or its channel takes nothing now.
+    LinkNotEligible,
+    /// It is more than may be forwarded at once, by our terms or by what the peer allows in flight.
+    ExceedsMaximum,
+    /// The outgoing channel has not that much.
+    InsufficientBalance,
+    /// It was to leave by the channel that it came by.
+    CircularRoute,
+    /// The outgoing channel did not take it.
+    AddFailed,
 }
 
 #[cfg(test)]

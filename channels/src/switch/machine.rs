@@ -15,9 +15,9 @@ use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Alternatives, Circuit, Circuits, HtlcRef, Leg, Refused, settlement_of};
 use super::event::{SwitchCtx, SwitchEffect, SwitchEvent};
-use super::forward::{self, OnionContent, OpenedOnion, ReturnPath};
+use super::forward::{self, OnionContent, OpenedOnion, Refusal, ReturnPath, UnusableOnion};
 use super::grace::ForwardPolicies;
-use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+use super::history::{FailureDetail, ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 use super::interception::{self, HeldHtlc, HeldHtlcs, Interception, Interceptor};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
@@ -224,7 +224,9 @@ impl Switch {
                 TipTrust::Current => self.forward_or_ask(htlc, secret, payload, next, found.onion, turn),
                 TipTrust::InDoubt => self.waiting.insert(htlc, found.onion, turn.ctx.now),
             },
-            Err(unusable) => self.fail_here(incoming, Leg::of(&htlc), &unusable.back, &unusable.failure, turn),
+            Err(UnusableOnion { back, failure }) => {
+                fail_here(incoming, Leg::of(&htlc), &back, &failure, FailureDetail::OnionDecode, turn);
+            }
         }
     }
 
@@ -249,7 +251,8 @@ impl Switch {
                         Err(unusable) => unusable.back,
                     };
                     let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
-                    self.fail_here(incoming, Leg::of(&htlc), &back, &FailureMessage::TemporaryNodeFailure, turn);
+                    let failure = FailureMessage::TemporaryNodeFailure;
+                    fail_here(incoming, Leg::of(&htlc), &back, &failure, FailureDetail::None, turn);
                 }
             }
         }
@@ -314,7 +317,8 @@ impl Switch {
         if !interception::has_time(&htlc, turn.ctx.tip) {
             let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
             let failure = FailureMessage::ExpiryTooSoon { channel_update: self.update_for(payload.short_channel_id) };
-            return self.fail_here(incoming, Leg::of(&htlc), &ReturnPath::Onion(secret), &failure, turn);
+            let back = ReturnPath::Onion(secret);
+            return fail_here(incoming, Leg::of(&htlc), &back, &failure, FailureDetail::None, turn);
         }
         let custom_records = interception::custom_records(&htlc, turn.ctx.node_secret);
         let held = HeldHtlc { htlc, payload, next, custom_records, onion, closed: false };
@@ -375,6 +379,7 @@ impl Switch {
                     let kind = HtlcEventKind::LinkFail {
                         incoming: Leg::of(&held.htlc),
                         failure_code: FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() }.code(),
+                        detail: FailureDetail::None,
                     };
                     tell(incoming, None, kind, turn);
                 }
@@ -406,7 +411,7 @@ impl Switch {
         }
         let Some(back) = back.or_else(|| Self::back_of(held, turn)) else { return };
         let incoming = HtlcRef { channel: held.htlc.channel, id: held.htlc.id };
-        self.fail_here(incoming, Leg::of(&held.htlc), &back, failure, turn);
+        fail_here(incoming, Leg::of(&held.htlc), &back, failure, FailureDetail::None, turn);
     }
 
     /// The same onion opens the same way.
@@ -434,7 +439,9 @@ impl Switch {
         };
         let mut channels = match forward::route(htlc, &payload, &self.links, turn.ctx, room) {
             Ok(channels) => channels,
-            Err(failure) => return self.fail_here(incoming, Leg::of(htlc), &back, &failure, turn),
+            Err(Refusal { failure, detail }) => {
+                return fail_here(incoming, Leg::of(htlc), &back, &failure, detail, turn);
+            }
         };
         // One row, whichever comes first after a restart: the row's own HTLC, or a repetition of its onion.
         let onion = match seen {
@@ -451,7 +458,7 @@ impl Switch {
                 let sha256_of_onion = htlc.onion.sha256();
                 let failure = FailureMessage::InvalidOnionHmac { sha256_of_onion };
                 let back = ReturnPath::Plain { sha256_of_onion };
-                return self.fail_here(incoming, Leg::of(htlc), &back, &failure, turn);
+                return fail_here(incoming, Leg::of(htlc), &back, &failure, FailureDetail::OnionDecode, turn);
             }
         };
 
@@ -514,7 +521,8 @@ impl Switch {
     fn fail_in_time(&mut self, channel: ChannelId, tip: Height, turn: &mut Turn<'_>) {
         for incoming in self.circuits.expiring(channel, Height(tip.0.saturating_add(UPSTREAM_MARGIN))) {
             let Some(circuit) = self.circuits.remove(&incoming) else { continue };
-            self.fail_here(incoming, circuit.incoming, &circuit.back, &FailureMessage::PermanentChannelFailure, turn);
+            let failure = FailureMessage::PermanentChannelFailure;
+            fail_here(incoming, circuit.incoming, &circuit.back, &failure, FailureDetail::None, turn);
         }
     }
 
@@ -523,19 +531,16 @@ impl Switch {
             None => {}
             Some(Refused::Offer { channel, add }) => turn.out.emit(SwitchEffect::Offer { channel, add }),
             Some(Refused::Over(circuit)) => {
-                let failure = match &circuit.otherwise {
+                let Refusal { failure, detail } = match &circuit.otherwise {
                     Some(otherwise) => forward::refusal(&otherwise.payload, cause, &self.links),
-                    None => FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() },
+                    None => Refusal {
+                        failure: FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() },
+                        detail: forward::detail_of(cause),
+                    },
                 };
-                self.fail_here(incoming, circuit.incoming, &circuit.back, &failure, turn);
+                fail_here(incoming, circuit.incoming, &circuit.back, &failure, detail, turn);
             }
         }
-    }
-
-    fn fail_here(&self, incoming: HtlcRef, leg: Leg, back: &ReturnPath, failure: &FailureMessage, turn: &mut Turn<'_>) {
-        settle(incoming, back.fail(failure), turn);
-        let kind = HtlcEventKind::LinkFail { incoming: leg, failure_code: failure.code() };
-        tell(incoming, None, kind, turn);
     }
 
     /// Settles, and writes the history unless it is there already.
@@ -587,4 +592,18 @@ fn settle(incoming: HtlcRef, settlement: Settlement, turn: &mut Turn<'_>) {
 
 fn tell(incoming: HtlcRef, outgoing: Option<Outgoing>, kind: HtlcEventKind, turn: &mut Turn<'_>) {
     turn.out.emit(SwitchEffect::Htlc(Box::new(HtlcEvent { at: turn.ctx.now, incoming, outgoing, kind })));
+}
+
+/// Fails an HTLC in our own name.
+fn fail_here(
+    incoming: HtlcRef,
+    leg: Leg,
+    back: &ReturnPath,
+    failure: &FailureMessage,
+    detail: FailureDetail,
+    turn: &mut Turn<'_>,
+) {
+    settle(incoming, back.fail(failure), turn);
+    let kind = HtlcEventKind::LinkFail { incoming: leg, failure_code: failure.code(), detail };
+    tell(incoming, None, kind, turn);
 }

@@ -48,7 +48,7 @@ mod tests;
 pub use circuit::{HtlcRef, Leg};
 pub use event::{SwitchCtx, SwitchEffect, SwitchEvent};
 pub use grace::GRACE_SECONDS;
-pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+pub use history::{FailureDetail, ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 pub use interception::{AUTO_FAIL_BLOCKS, InterceptedHtlc, Interception, InterceptionFailure, Interceptor};
 pub use link::Link;
 pub use machine::Switch;

@@ -1,7 +1,10 @@
 //! Forwarding: terms, history, events.
 
 use bitcoin::OutPoint;
-use leyden_channels::types::{HtlcId, Msat, ShortChannelId};
+use leyden_channels::{
+    switch::FailureDetail,
+    types::{HtlcId, Msat, ShortChannelId},
+};
 use leyden_proto::{
     lnrpc,
     routerrpc::{self, htlc_event::Event, htlc_event::EventType},
@@ -153,12 +156,12 @@ pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
         HtlcNews::Ended(end) => {
             Event::FinalHtlcEvent(routerrpc::FinalHtlcEvent { settled: end.settled, offchain: !end.on_chain })
         }
-        HtlcNews::FailedHere { amounts, code } => {
+        HtlcNews::FailedHere { amounts, code, detail } => {
             let wire_failure = failure_code_of(*code);
             Event::LinkFailEvent(routerrpc::LinkFailEvent {
                 info: Some(htlc_info(amounts)),
                 wire_failure: wire_failure.into(),
-                failure_detail: routerrpc::FailureDetail::NoDetail.into(),
+                failure_detail: failure_detail(*detail).into(),
                 failure_string: wire_failure.as_str_name().to_owned(),
             })
         }
@@ -171,6 +174,18 @@ pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
         timestamp_ns: nanos(event.at.0),
         event_type: event_type.into(),
         event: Some(what),
+    }
+}
+
+fn failure_detail(detail: FailureDetail) -> routerrpc::FailureDetail {
+    match detail {
+        FailureDetail::None => routerrpc::FailureDetail::NoDetail,
+        FailureDetail::OnionDecode => routerrpc::FailureDetail::OnionDecode,
+        FailureDetail::LinkNotEligible => routerrpc::FailureDetail::LinkNotEligible,
+        FailureDetail::ExceedsMaximum => routerrpc::FailureDetail::HtlcExceedsMax,
+        FailureDetail::InsufficientBalance => routerrpc::FailureDetail::InsufficientBalance,
+        FailureDetail::CircularRoute => routerrpc::FailureDetail::CircularRoute,
+        FailureDetail::AddFailed => routerrpc::FailureDetail::HtlcAddFailed,
     }
 }
 

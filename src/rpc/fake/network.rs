@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
     channel::FinalHtlc,
+    switch::FailureDetail,
     types::{CltvExpiry, Height, HtlcId, Msat, NodeId, PaymentPreimage, ShortChannelId, UnixTime},
     wire::features::Features,
 };
@@ -151,7 +152,7 @@ impl Forwarding for Fake {
         let events = self.updates(vec![
             event(HtlcNews::Forwarded(amounts)),
             event(HtlcNews::Settled { preimage: PaymentPreimage([9; 32]) }),
-            event(HtlcNews::FailedHere { amounts, code: Some(0x100c) }),
+            event(HtlcNews::FailedHere { amounts, code: Some(0x100c), detail: FailureDetail::InsufficientBalance }),
             event(HtlcNews::Ended(FinalHtlc { settled: true, on_chain: false })),
         ]);
         self.answer(events)

@@ -145,5 +145,6 @@ async fn htlc_events_begin_with_a_word_that_nothing_is_missed() {
     assert_eq!(settle.preimage, [9; 32]);
     assert!(ended.settled && ended.offchain);
     assert_eq!(failed.wire_failure(), lnrpc::failure::FailureCode::FeeInsufficient);
+    assert_eq!(failed.failure_detail(), routerrpc::FailureDetail::InsufficientBalance);
     assert_eq!((events[1].incoming_channel_id, events[1].outgoing_htlc_id), (channel_id().0, 4));
 }

@@ -162,6 +162,48 @@ fn too_large_an_amount_is_a_temporary_failure() {
     assert_eq!(single.failure(&large), FailureMessage::TemporaryChannelFailure { channel_update });
 }
 
+fn detail(effects: &[SwitchEffect]) -> FailureDetail {
+    let details = news(effects).into_iter().filter_map(|kind| match kind {
+        HtlcEventKind::LinkFail { detail, .. } => Some(detail),
+        _ => None,
+    });
+    let details: Vec<_> = details.collect();
+    let [detail] = details[..] else { panic!("{details:?}") };
+    detail
+}
+
+#[test]
+fn whoever_runs_the_node_is_told_more_than_the_sender() {
+    let mut single = announced();
+    let mut detail_of = |id, payload, amount, must_fail| {
+        let mut sent = sent(id, payload);
+        sent.htlc.amount = amount;
+        sent.htlc.must_fail = must_fail;
+        detail(&single.incoming(&sent.htlc))
+    };
+    let usual = sent(1, forward_payload(DAVE)).htlc.amount;
+    let large = ForwardPayload { amt_to_forward: Msat(500_000_001), ..forward_payload(DAVE) };
+    assert_eq!(detail_of(1, large, Msat(600_000_000), None), FailureDetail::ExceedsMaximum);
+    assert_eq!(detail_of(2, forward_payload(ALICE), usual, None), FailureDetail::CircularRoute);
+    assert_eq!(detail_of(3, forward_payload(DAVE), Msat(1), None), FailureDetail::None, "the code says it");
+    let doomed = Some(FailReason::DustExposure);
+    assert_eq!(detail_of(4, forward_payload(DAVE), usual, doomed), FailureDetail::None);
+    let mut unreadable = sent(5, forward_payload(DAVE)).htlc;
+    unreadable.onion.0[200] ^= 1;
+    assert_eq!(detail(&single.incoming(&unreadable)), FailureDetail::OnionDecode);
+    let (balance, needed) = (Msat(1), Msat(2));
+    for (id, cause, expected) in [
+        (6, CannotAdd::Balance { balance, needed }, FailureDetail::InsufficientBalance),
+        (7, CannotAdd::TooMuchInFlight { maximum: balance, total: needed }, FailureDetail::ExceedsMaximum),
+        (8, CannotAdd::Offline, FailureDetail::LinkNotEligible),
+        (9, CannotAdd::TooManyHtlcs { maximum: 1 }, FailureDetail::AddFailed),
+    ] {
+        single.offered(&sent(id, forward_payload(DAVE)).htlc);
+        let effects = single.event(SwitchEvent::Refused { incoming: at(ALICE, id), cause });
+        assert_eq!(detail(&effects), expected);
+    }
+}
+
 #[test]
 fn an_update_under_another_name_is_not_told() {
     let mut single = announced();
