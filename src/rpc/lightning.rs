@@ -580,7 +580,7 @@ impl Lightning for LightningService {
         request: Request<lnrpc::ForwardingHistoryRequest>,
     ) -> Reply<lnrpc::ForwardingHistoryResponse> {
         let lightning = self.context.lightning()?;
-        let request = forwarding::forwards_request(&request.into_inner())?;
+        let request = forwarding::forwards_request(&request.into_inner());
         let page = lightning.forwards(request).await?;
         reply(assemble(move || forwarding::forwards(&page)).await?)
     }

@@ -88,21 +88,19 @@ pub(crate) fn policy_refused(refused: &PolicyRefused) -> lnrpc::FailedUpdate {
     lnrpc::FailedUpdate { outpoint, reason: reason.into(), update_error: refused.text.clone() }
 }
 
-pub(crate) fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> Result<ForwardsRequest, ApiError> {
-    if request.num_max_events > LARGEST_PAGE {
-        let text = format!("{} events; a page has at most {LARGEST_PAGE}", request.num_max_events);
-        return Err(edge::wrong("num_max_events", text));
-    }
+/// Clients that want all of it ask for more than there can be: whatever they ask for, a page ends somewhere, and tells where.
+pub(crate) fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> ForwardsRequest {
+    let limit = if request.num_max_events == 0 { DEFAULT_PAGE } else { request.num_max_events.min(LARGEST_PAGE) };
     let ids = |ids: &[u64]| ids.iter().copied().map(ShortChannelId).collect();
-    Ok(ForwardsRequest {
+    ForwardsRequest {
         from: request.start_time,
         until: (request.end_time != 0).then_some(request.end_time),
         skip: u64::from(request.index_offset),
-        limit: u64::from(if request.num_max_events == 0 { DEFAULT_PAGE } else { request.num_max_events }),
+        limit: u64::from(limit),
         incoming: ids(&request.incoming_chan_ids),
         outgoing: ids(&request.outgoing_chan_ids),
         aliases: request.peer_alias_lookup,
-    })
+    }
 }
 
 pub(crate) fn forwards(page: &ForwardsPage) -> lnrpc::ForwardingHistoryResponse {

@@ -344,8 +344,9 @@ fn transactions_are_paged_and_cut_by_height() {
     assert_eq!(ask(25, 10, 0, 0), (vec![20, 10], 0, 1));
     assert_eq!(ask(0, -1, 1, 2), (vec![30, 20], 1, 2));
     assert_eq!(ask(0, -1, 9, 0), (vec![], 0, 0));
-    let request = lnrpc::GetTransactionsRequest { start_height: -2, ..Default::default() };
-    names("start_height", wallet::transaction_page(&request));
+    assert_eq!(ask(-34_448, -1, 0, 0), ask(0, -1, 0, 0), "before the first block");
+    let request = lnrpc::GetTransactionsRequest { end_height: -2, ..Default::default() };
+    names("end_height", wallet::transaction_page(&request));
     let details = wallet::transactions(0, &all(), &regtest());
     assert!(details.transactions[0].output_details[0].is_our_address);
     assert_eq!(details.transactions[0].amount, -5);

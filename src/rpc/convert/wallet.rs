@@ -93,13 +93,14 @@ pub(crate) fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo
 /// LND's rules: an end of 0 or -1 is the tip with what is unconfirmed; a start above the end turns the range around.
 pub(crate) fn transaction_page(request: &lnrpc::GetTransactionsRequest) -> Result<TransactionPage, ApiError> {
     edge::account(&request.account)?;
-    let height = |field, height: i32| {
-        u32::try_from(height).map_err(|_| edge::wrong(field, format!("{height} is no block height")))
-    };
-    let start = height("start_height", request.start_height)?;
+    // Clients count blocks back from the tip, on a young chain to before its first.
+    let start = u32::try_from(request.start_height).unwrap_or(0);
     let (end, unconfirmed) = match request.end_height {
         -1 | 0 => (u32::MAX, true),
-        end => (height("end_height", end)?, false),
+        end => {
+            let height = u32::try_from(end);
+            (height.map_err(|_| edge::wrong("end_height", format!("{end} is no block height")))?, false)
+        }
     };
     let position = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(TransactionPage {

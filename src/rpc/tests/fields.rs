@@ -728,6 +728,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("invoicesrpc.LookupInvoiceMsg.payment_addr", WHOLE),
     ("invoicesrpc.LookupInvoiceMsg.set_id", WHOLE),
     ("walletrpc.ListSweepsRequest.start_height", LIST),
+    ("lnrpc.GetTransactionsRequest.start_height", LIST),
     ("lnrpc.ExportChannelBackupRequest.chan_point", PARTS),
     ("lnrpc.RestoreChanBackupRequest.chan_backups", PARTS),
     ("lnrpc.QueryRoutesRequest.fee_limit", PARTS),
