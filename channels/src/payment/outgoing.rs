@@ -284,6 +284,8 @@ pub struct Payments {
     by_attempt: HashMap<AttemptId, PaymentHash>,
     /// Payments for which routes have been asked for and not come.
     searching: HashSet<PaymentHash>,
+    /// Payments with parts under way whose rest found no route, and why: the recipient waits for that rest in vain.
+    without_route: HashMap<PaymentHash, PaymentFailure>,
     last_index: u64,
     last_attempt: u64,
 }
@@ -380,6 +382,7 @@ impl Payments {
         if routes.is_empty() || refused {
             return Ok(self.no_route(hash, PaymentFailure::NoRoute, now));
         }
+        self.without_route.remove(hash);
         let payment = self.pending.get_mut(hash).ok_or(RouteError::NotPending)?;
         if routes.len() > payment.parts_left() {
             return Err(RouteError::TooManyParts { left: payment.parts_left(), got: routes.len() });
@@ -400,9 +403,12 @@ impl Payments {
     pub fn no_route(&mut self, hash: &PaymentHash, reason: PaymentFailure, now: UnixTime) -> Outbox<PaymentEffect> {
         let mut outbox = Outbox::default();
         self.searching.remove(hash);
-        if let Some(payment) = self.pending.get(hash).filter(|payment| !payment.is_in_flight()) {
-            // Where the recipient has refused what came over the routes that there are, that is what the payer has to know.
-            let reason = payment.refusal().unwrap_or(reason);
+        let Some(payment) = self.pending.get(hash) else { return outbox };
+        // Where the recipient has refused what came over the routes that there are, that is what the payer has to know.
+        let reason = payment.refusal().unwrap_or(reason);
+        if payment.is_in_flight() {
+            self.without_route.insert(*hash, reason);
+        } else {
             self.fail(hash, reason, now, &mut outbox);
         }
         outbox
@@ -513,7 +519,8 @@ impl Payments {
         let by_recipient = failure.source == recipient;
         let reason = match failure.code {
             INSUFFICIENT_BALANCE => PaymentFailure::InsufficientBalance,
-            MPP_TIMEOUT => PaymentFailure::Timeout,
+            // What it waited for had no route: more time would not help.
+            MPP_TIMEOUT => self.without_route.get(&hash).copied().unwrap_or(PaymentFailure::Timeout),
             TIP_IN_DOUBT if failure.source == Some(0) => PaymentFailure::TipInDoubt,
             _ if by_recipient => PaymentFailure::IncorrectPaymentDetails,
             _ => PaymentFailure::Error,
@@ -547,6 +554,7 @@ impl Payments {
 
     fn forget(&mut self, hash: &PaymentHash) {
         self.searching.remove(hash);
+        self.without_route.remove(hash);
         if let Some(payment) = self.pending.remove(hash) {
             for attempt in &payment.attempts {
                 self.by_attempt.remove(&attempt.id);

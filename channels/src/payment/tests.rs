@@ -162,6 +162,31 @@ fn a_payment_fails_only_when_its_last_part_has_failed_and_succeeds_with_any() {
 }
 
 #[test]
+fn a_payment_whose_rest_has_no_route_does_not_fail_for_want_of_time() {
+    let timed_out = AttemptFailure { source: Some(1), code: 23, refused: None };
+    let late = UnixTime(NOW.0 + 61);
+    let hash = PREIMAGE.hash();
+    let end = |payments: &mut Payments| {
+        let ended = latest(&effects(payments.end_attempt(AttemptId(2), timed_out.clone(), late)));
+        let PaymentState::Failed { reason, .. } = ended.state else { panic!("{:?}", ended.state) };
+        reason
+    };
+
+    let mut payments = in_two_parts();
+    refuse(&mut payments, 1);
+    assert!(effects(payments.no_route(&hash, PaymentFailure::NoRoute, NOW)).is_empty(), "the other part may be taken");
+    assert_eq!(end(&mut payments), PaymentFailure::NoRoute);
+
+    // It was on its way when the recipient gave up.
+    let mut payments = in_two_parts();
+    refuse(&mut payments, 1);
+    effects(payments.no_route(&hash, PaymentFailure::NoRoute, NOW));
+    effects(payments.routes_found(&hash, vec![route(400, 1)], session_key, NOW).unwrap());
+    effects(payments.end_attempt(AttemptId(3), timed_out.clone(), late));
+    assert_eq!(end(&mut payments), PaymentFailure::Timeout);
+}
+
+#[test]
 fn no_part_of_a_payment_that_succeeded_is_under_way() {
     let mut payments = in_two_parts();
     let paid = latest(&effects(payments.fulfilled(AttemptId(1), PREIMAGE, NOW)));
