@@ -17,7 +17,7 @@ use super::limits::{
     STRANGERS_QUEUE_BYTES, TURN_MESSAGES,
 };
 use crate::types::{NodeId, Uptime};
-use crate::wire::Message;
+use crate::wire::{Message, ShortIds, queries::LONGEST_LIST};
 
 /// A message and its encoded form.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,10 @@ impl Received {
             Message::ChannelAnnouncement(_) => 4.0,
             Message::AnnouncementSignatures(_) => 2.0,
             Message::ChannelUpdate(_) | Message::NodeAnnouncement(_) => 1.0,
-            // Questions and answers cost a look at each channel that they name.
+            // Questions and answers cost a look at each channel that they name; how many a compressed list names shows later.
+            Message::QueryShortChannelIds(query) if matches!(query.encoded_short_ids, ShortIds::Zlib(_)) => {
+                1.0 + LONGEST_LIST as f64 / BYTES_PER_CHECK
+            }
             _ => 1.0 + self.raw.len() as f64 / BYTES_PER_CHECK,
         }
     }

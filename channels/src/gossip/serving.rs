@@ -10,6 +10,7 @@
 //! question is a few bytes and its answer a thousand times as many, so a peer has two questions at a time, a channel
 //! that is named twice is told once, and answers have a rate, one for each peer and one for all strangers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::constants::ChainHash;
@@ -145,11 +146,10 @@ impl Serving {
 
     /// A peer asks for announcements.
     pub fn query_short_channel_ids(&mut self, peer: NodeId, query: &QueryShortChannelIds) -> Vec<SyncEffect> {
-        let ids = match &query.encoded_short_ids {
-            ShortIds::Plain(ids) if query.chain_hash == self.chain => ids.as_slice(),
-            ShortIds::Plain(_) => &[],
-            ShortIds::Unsupported { .. } => return warn(peer, "short channel ids in an encoding that is not in use"),
+        let Some(ids) = query.encoded_short_ids.read() else {
+            return warn(peer, "short channel ids in an encoding that is not in use");
         };
+        let ids = if query.chain_hash == self.chain { ids } else { Cow::Borrowed(&[][..]) };
         let flags = match &query.query_flags {
             None => None,
             Some(QueryFlags::Plain(flags)) if flags.len() == ids.len() => Some(flags.as_slice()),

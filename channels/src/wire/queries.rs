@@ -1,5 +1,7 @@
 //! Asking for gossip (BOLT 7, Query Messages).
 
+use std::borrow::Cow;
+
 use bitcoin::constants::ChainHash;
 
 use super::bigsize;
@@ -8,14 +10,21 @@ use crate::types::ShortChannelId;
 
 /// The encoding byte of a plain array.
 const PLAIN: u8 = 0;
+/// The encoding byte of an array compressed by zlib.
+const ZLIB: u8 = 1;
+/// Bytes of the longest list that fits into a message in the plain encoding: a compressed one may not hold more.
+pub(crate) const LONGEST_LIST: usize = 8 * ((65_535 - 32 - 2 - 1) / 8);
 
-/// A list of channels behind an encoding byte. Only the plain encoding is in use; lists in another one (1 was
-/// zlib, which BOLT 7 has withdrawn) are kept unread, so that the receiver can warn and go on.
+/// A list of channels behind an encoding byte. BOLT 7 has withdrawn zlib (1), and nothing is sent in it; but Electrum
+/// before 4.7 asks in no other way (its `lnpeer.py`, `get_short_channel_ids`). Lists in other encodings are kept unread,
+/// so that the receiver can warn and go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ShortIds {
     /// One after another.
     Plain(Vec<ShortChannelId>),
+    /// Compressed by zlib, as it came.
+    Zlib(Vec<u8>),
     /// In an encoding that is not read.
     Unsupported { encoding: u8, bytes: Vec<u8> },
 }
@@ -25,6 +34,18 @@ impl ShortIds {
     pub fn plain(&self) -> Option<&[ShortChannelId]> {
         match self {
             Self::Plain(ids) => Some(ids),
+            Self::Zlib(_) | Self::Unsupported { .. } => None,
+        }
+    }
+
+    /// The channels, out of a compressed list too; `None` if that is broken, or longer than a plain one could be.
+    pub fn read(&self) -> Option<Cow<'_, [ShortChannelId]>> {
+        match self {
+            Self::Plain(ids) => Some(Cow::Borrowed(ids)),
+            Self::Zlib(bytes) => {
+                let list = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(bytes, LONGEST_LIST).ok()?;
+                read_items(Reader::new(&list), 8).ok().map(Cow::Owned)
+            }
             Self::Unsupported { .. } => None,
         }
     }
@@ -40,6 +61,7 @@ impl Field for ShortIds {
         }
         match bytes.field::<u8>()? {
             PLAIN => read_items(bytes, 8).map(Self::Plain),
+            ZLIB => Ok(Self::Zlib(bytes.take_rest().to_vec())),
             encoding => Ok(Self::Unsupported { encoding, bytes: bytes.take_rest().to_vec() }),
         }
     }
@@ -50,6 +72,11 @@ impl Field for ShortIds {
                 ((1 + ids.len() * 8) as u16).write(out);
                 out.push(PLAIN);
                 ids.iter().for_each(|id| id.write(out));
+            }
+            Self::Zlib(bytes) => {
+                ((1 + bytes.len()) as u16).write(out);
+                out.push(ZLIB);
+                out.extend_from_slice(bytes);
             }
             Self::Unsupported { encoding, bytes } => {
                 ((1 + bytes.len()) as u16).write(out);

@@ -102,7 +102,7 @@ samples! {
         max_fee_satoshis: Sample::sample(source),
     },
     ShortIds: |source| match source.below(4) {
-        0 => ShortIds::Unsupported { encoding: 1, bytes: source.bytes() },
+        0 => ShortIds::Zlib(source.bytes()),
         _ => ShortIds::Plain(source.list()),
     },
     QueryFlags: |source| match source.below(4) {

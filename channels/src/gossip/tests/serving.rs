@@ -84,6 +84,28 @@ fn a_channel_that_is_asked_for_8_000_times_is_told_once() {
 }
 
 #[test]
+fn a_compressed_question_is_answered_within_the_length_of_a_plain_one() {
+    let ids = |count: u64| (0..count).flat_map(|index| (ID.0 + index).to_be_bytes()).collect::<Vec<u8>>();
+    let question = |list: &[u8]| QueryShortChannelIds {
+        encoded_short_ids: ShortIds::Zlib(miniz_oxide::deflate::compress_to_vec_zlib(list, 6)),
+        ..ids_query(Vec::new())
+    };
+    let mut old = with_channel();
+    old.take(update(ID, 1, 2, 100, TIME), None).unwrap();
+    old.connect(node(600), &Features::empty());
+    for count in [1, 8_187] {
+        assert!(old.serving.query_short_channel_ids(node(600), &question(&ids(count))).is_empty());
+        assert_eq!(stored_keys(&old.serve_all(node(600))).len(), 2);
+    }
+    let mut broken = question(&ids(1));
+    broken.encoded_short_ids = ShortIds::Zlib(vec![0x78, 0x9c, 1, 2, 3]);
+    for wrong in [question(&ids(8_188)), question(&vec![0; 1 << 20]), question(&[0; 12]), broken] {
+        let refused = old.serving.query_short_channel_ids(node(600), &wrong);
+        assert!(matches!(refused[..], [SyncEffect::Warn { .. }]));
+    }
+}
+
+#[test]
 fn a_peer_has_few_questions_at_a_time_and_none_once_it_has_gone() {
     let mut old = informed(20);
     old.connect(node(600), &Features::empty());
