@@ -96,6 +96,7 @@ pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let has_all_blocks = node.watched_scripts().is_none() && node.prune_target().is_none() && node.pruned_below() == 0;
     if has_all_blocks {
         add("txindex", true);
+        add("txospenderindex", true);
     }
     if let Some(synced) = node.has_filters() {
         add("basic block filter index", synced);

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, p2p::ServiceFlags};
 use leyden_jsonrpc::Call;
 use leyden_node::{Ban, BanError, BlockState, KnownAddress, Node, NodeError, PeerInfo, Subnet, TransportKind};
 use serde_json::{Map, Value, json};
@@ -25,22 +25,22 @@ const MAX_ADDED: usize = 8;
 /// Seconds for which an address is banned unless the caller says otherwise: a day.
 const BAN_TIME: u64 = 24 * 60 * 60;
 
-/// Clients take from it which calls they may use: those that we serve behave as they do there.
-const VERSION: u32 = 290_000;
-/// NODE_NETWORK, NODE_WITNESS and NODE_P2P_V2.
-const SERVICES: u64 = 0x809;
+/// Clients take from it which calls they may use: those that we serve behave as they do there. An Electrum server (e-x 2.0)
+/// does not begin below this: here `gettxspendingprevout` finds spends in blocks, too.
+const VERSION: u32 = 310_000;
 const PROTOCOL: u32 = 70_016;
 
 pub(super) fn info(node: &Node) -> Value {
     let peers = node.peers();
     let inbound = peers.iter().filter(|peer| peer.inbound).count();
     let relay = per_kvb(leyden_node::MempoolPolicy::default().minimum_relay);
+    let services = local_services(node);
     json!({
         "version": VERSION,
         "subversion": concat!("/Leyden:", env!("CARGO_PKG_VERSION"), "/"),
         "protocolversion": PROTOCOL,
-        "localservices": format!("{SERVICES:016x}"),
-        "localservicesnames": ["NETWORK", "WITNESS", "P2P_V2"],
+        "localservices": hex_of(services),
+        "localservicesnames": service_names(services),
         "localrelay": true,
         "timeoffset": 0,
         "networkactive": node.is_network_active(),
@@ -83,6 +83,9 @@ pub(super) fn peers(node: &Node) -> Value {
         let mut value = json!({
             "id": peer.id,
             "addr": peer.address.to_string(),
+            // Core Lightning chooses by them whom `getblockfrompeer` is to ask for a block that was pruned (its `bcli.c`).
+            "services": hex_of(peer.services),
+            "servicesnames": service_names(peer.services),
             "version": peer.protocol_version,
             "subver": peer.user_agent,
             "inbound": peer.inbound,
@@ -103,6 +106,34 @@ pub(super) fn peers(node: &Node) -> Value {
         value
     });
     peers.collect()
+}
+
+/// What this node tells its peers that it serves.
+fn local_services(node: &Node) -> ServiceFlags {
+    if node.watched_scripts().is_some() {
+        return ServiceFlags::P2P_V2;
+    }
+    let keeps_all = node.prune_target().is_none() && node.pruned_below() == 0;
+    let blocks = if keeps_all { ServiceFlags::NETWORK } else { ServiceFlags::NETWORK_LIMITED };
+    let filters = if node.has_filters() == Some(true) { ServiceFlags::COMPACT_FILTERS } else { ServiceFlags::NONE };
+    blocks | filters | ServiceFlags::WITNESS | ServiceFlags::P2P_V2
+}
+
+fn hex_of(services: ServiceFlags) -> String {
+    format!("{:016x}", services.to_u64())
+}
+
+/// By Bitcoin Core's names.
+fn service_names(services: ServiceFlags) -> Vec<&'static str> {
+    let names = [
+        (ServiceFlags::NETWORK, "NETWORK"),
+        (ServiceFlags::BLOOM, "BLOOM"),
+        (ServiceFlags::WITNESS, "WITNESS"),
+        (ServiceFlags::COMPACT_FILTERS, "COMPACT_FILTERS"),
+        (ServiceFlags::NETWORK_LIMITED, "NETWORK_LIMITED"),
+        (ServiceFlags::P2P_V2, "P2P_V2"),
+    ];
+    names.into_iter().filter(|(flag, _)| services.has(*flag)).map(|(_, name)| name).collect()
 }
 
 /// The answers are seen in `getpeerinfo`.

@@ -462,6 +462,24 @@ async fn several_transactions_are_tested_together() {
 }
 
 #[tokio::test]
+async fn an_electrum_server_finds_who_spent_an_output_long_ago() {
+    let (server, _folder, reward) = funded().await;
+    // What e-x 2.0 looks at before it begins.
+    assert!(server.ask("getnetworkinfo", json!([])).await["version"].as_u64() >= Some(310_000));
+    let indexes = server.ask("getindexinfo", json!([])).await;
+    assert_eq!((&indexes["txindex"]["synced"], &indexes["txospenderindex"]["synced"]), (&json!(true), &json!(true)));
+
+    let spending = spend(&reward, 1_000);
+    server.ask("sendrawtransaction", json!([hex(&spending)])).await;
+    let output = json!({ "txid": reward.compute_txid(), "vout": 0 });
+    let block = server.ask("generatetoaddress", json!([1, ADDRESS])).await[0].clone();
+    server.ask("generatetoaddress", json!([3, ADDRESS])).await;
+    let spent = server.ask("gettxspendingprevout", json!([[output], { "mempool_only": false }])).await;
+    assert_eq!(spent[0]["spendingtxid"], json!(spending.compute_txid()));
+    assert_eq!(spent[0]["blockhash"], block);
+}
+
+#[tokio::test]
 async fn the_chain_is_what_its_user_says() {
     let (server, _folder) = server().await;
     let mined = server.ask("generatetoaddress", json!([3, ADDRESS])).await;
@@ -676,6 +694,10 @@ async fn peers_are_added_and_let_go() {
     let peers = until(&one, |peers| peers[0]["addr"] == json!(address)).await;
     assert_eq!(peers[0]["transport_protocol_type"], json!("v2"));
     assert_eq!((&peers[0]["bip152_hb_to"], &peers[0]["bip152_hb_from"]), (&json!(false), &json!(false)));
+    let told = other.ask("getnetworkinfo", json!([])).await;
+    assert_eq!(peers[0]["services"], told["localservices"]);
+    assert_eq!(peers[0]["servicesnames"], told["localservicesnames"]);
+    assert_eq!(told["localservicesnames"], json!(["NETWORK", "WITNESS", "COMPACT_FILTERS", "P2P_V2"]));
     let there = until(&other, |peers| peers[0]["inbound"] == json!(true)).await;
     assert_eq!(there[0]["session_id"], peers[0]["session_id"]);
     assert_eq!(peers[0]["session_id"].as_str().unwrap().len(), 64);

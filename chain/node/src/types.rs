@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::pow::Work;
 use bitcoin::{Amount, Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
 use leyden_net::TransportKind;
@@ -225,6 +226,8 @@ pub struct PeerInfo {
     pub user_agent: String,
     /// The version of the protocol that it speaks.
     pub protocol_version: u32,
+    /// What it said it serves.
+    pub services: ServiceFlags,
     /// The height that it named in its `version` message.
     pub start_height: i32,
     /// Bytes that were sent to it on this connection.

@@ -583,6 +583,7 @@ impl Core {
                     inbound: peer.direction == Direction::Inbound,
                     user_agent: peer.user_agent,
                     protocol_version: peer.version,
+                    services: peer.services,
                     start_height: peer.start_height,
                     bytes_sent: sent,
                     bytes_received: received,
