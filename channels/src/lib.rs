@@ -29,6 +29,7 @@ pub mod transport;
 pub mod tx;
 pub mod types;
 pub mod wire;
+pub mod workers;
 
 #[cfg(test)]
 mod vectors;

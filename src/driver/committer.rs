@@ -15,7 +15,8 @@
 //! Promises: what was handed over earlier is durable earlier, or along with it, and nothing leaves the node before all
 //! that was handed over before it. So what stays inside the node ([`Inner`]) is decided at once: it leads to outboxes that
 //! are handed over later. A task that is alone decides all that follows from a message before the disk is asked at all
-//! ([`Committer::gather`]), and a payment costs one write where it would have cost four.
+//! ([`Committer::gather`]), and a payment costs one write where it would have cost four. What one task begins and another goes
+//! on with at once, such as a payment and its HTLC, is left to the write of the second ([`Gathering::leave`]).
 
 use std::{
     marker::PhantomData,
@@ -162,6 +163,8 @@ struct Queue {
     /// The thread that has more to come, and what it has handed over.
     gathered_by: Option<ThreadId>,
     gathered: Vec<Job>,
+    /// What waits for the next hand-over, because that is about to come ([`Gathering::leave`]).
+    left: Vec<Job>,
     /// What the next write takes, and how many times something was added to it.
     waiting: Vec<Job>,
     hand_overs: usize,
@@ -175,9 +178,10 @@ struct Queue {
 }
 
 impl Queue {
-    /// What has gathered, and then `job`, goes into the next write.
+    /// What was left, what has gathered, and then `job`, goes into the next write.
     fn hand_over(&mut self, job: Option<Job>) {
         let before = self.waiting.len();
+        self.waiting.append(&mut self.left);
         self.waiting.append(&mut self.gathered);
         self.waiting.extend(job);
         if self.has_failed {
@@ -234,6 +238,35 @@ impl Drop for Gathering {
     fn drop(&mut self) {
         if !self.is_idle {
             self.committer.shared.end_gathering();
+        }
+    }
+}
+
+impl Gathering {
+    /// Leaves what has gathered to whoever hands over something next: another task has been told of it, and will. The write
+    /// that it would have had of its own is saved. It waits until then, or until what this returns is dropped.
+    pub(crate) fn leave(mut self) -> Left {
+        if !std::mem::replace(&mut self.is_idle, true) {
+            let mut queue = self.committer.shared.queue();
+            queue.gathered_by = None;
+            let Queue { left, gathered, .. } = &mut *queue;
+            left.append(gathered);
+        }
+        Left(self.committer.clone())
+    }
+}
+
+/// What was left to others; when this is dropped it is written, if it was not.
+#[must_use = "what is left is written at once when this is dropped"]
+pub(crate) struct Left(Committer);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        let mut queue = shared.queue();
+        if !queue.left.is_empty() {
+            queue.hand_over(None);
+            shared.wake_for(&queue);
         }
     }
 }
@@ -539,6 +572,36 @@ mod tests {
         assert!(committer.shared.queue().was_alone && !committer.shared.may_write_in_task);
         let (pending, _) = writes_itself(&committer, &store, 2);
         assert_eq!(effects(pending).await.len(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_left_goes_before_what_comes_next_in_one_write_and_never_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        let leave = |byte| {
+            let together = committer.gather();
+            let pending = committer.submit(vec![outbox(byte)]);
+            (pending, together.leave())
+        };
+        let (first, left) = leave(1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!is_stored(&store, 1));
+        assert_eq!(effects(committer.submit(vec![outbox(2)])).await.len(), 2);
+        assert!(is_stored(&store, 1));
+        assert_eq!(effects(first).await.len(), 2);
+        is_idle(&committer).await;
+        // It was one write, of one who was alone.
+        assert!(committer.shared.queue().was_alone);
+        drop(left);
+        // Nobody hands anything over.
+        let (second, left) = leave(3);
+        drop(left);
+        assert_eq!(effects(second).await.len(), 2);
+        assert!(is_stored(&store, 3));
+        // The end of the committer does not lose it either.
+        let (third, left) = leave(4);
+        drop((committer.clone(), left));
+        assert_eq!(effects(third).await.len(), 2);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

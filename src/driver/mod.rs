@@ -33,3 +33,4 @@ pub(crate) mod swaps;
 pub(crate) mod switch;
 pub(crate) mod towers;
 pub(crate) mod uncommitted;
+mod workers;

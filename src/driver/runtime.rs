@@ -56,6 +56,7 @@ use super::{
     swaps::{self, SwapLeg, Swaps},
     switch,
     towers::{TowerChannel, Towers},
+    workers::Cores,
 };
 use crate::{
     admission::ConnectionSlots,
@@ -308,6 +309,7 @@ impl Runtime {
             strangers_log: Arc::new(LogBudget::new(STRANGERS_LINES_PER_MINUTE)),
             strangers_time: TimeBudget::new(STRANGERS_TIME),
             handshakes_time: TimeBudget::new(HANDSHAKES_TIME),
+            cores: Cores::start(),
         });
 
         let mut runtime = Self { services, listen, tasks: JoinSet::new() };

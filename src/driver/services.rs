@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -31,17 +32,18 @@ use leyden_channels::{
         ChannelId, CltvExpiry, CommitmentType, DirectoryId, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
         PaymentHash, TipTrust, UnixTime,
     },
+    workers::Workers,
 };
 use leyden_node::{Node, TimeBudget, TipDoubt};
 use secp256k1::PublicKey;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     acceptors::Acceptors,
     announced::Announced,
     backup::Backups,
     chain::ChainWatch,
-    committer::{Committer, NodeEffect, PendingEffects, Stopped},
+    committer::{Committer, Left, NodeEffect, PendingEffects, Stopped},
     connection::Local,
     depth::DepthRule,
     events::{Events, OwnHtlc, OwnHtlcNews},
@@ -55,6 +57,7 @@ use super::{
     routing::FailureUpdates,
     swaps::Swaps,
     towers::Towers,
+    workers::Cores,
 };
 use crate::{
     admission::ConnectionSlots,
@@ -69,6 +72,16 @@ const TIP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Confirmation targets for claims of closed channels, in blocks.
 const ESTIMATED_TARGETS: [u32; 5] = [2, 6, 12, 36, 144];
+
+/// How long what was begun waits for the task that goes on with it, before it is written alone.
+const PEERS_TASK_PATIENCE: Duration = Duration::from_millis(1);
+
+/// What [`Services::begin`] has handed over.
+#[must_use = "effects that nobody waits for do not happen"]
+pub(crate) struct Begun {
+    waiting: VecDeque<PendingEffects>,
+    left: Left,
+}
 
 /// Shared by every task; nothing in it waits.
 pub(crate) struct Services {
@@ -125,6 +138,8 @@ pub(crate) struct Services {
     pub strangers_time: Arc<TimeBudget>,
     /// Processor time for handshakes of callers of whom nothing is known.
     pub handshakes_time: Arc<TimeBudget>,
+    /// Who helps with large commitments.
+    pub cores: Cores,
 }
 
 impl Services {
@@ -346,10 +361,40 @@ impl Services {
         Ok(self.committer.submit(vec![outbox.convert()]))
     }
 
+    /// Begins something that a peer's task goes on with, such as a payment, and decides what follows inside the node. It
+    /// shares the write of that task.
+    pub(crate) fn begin<E>(self: &Arc<Self>, begin: impl FnOnce() -> Result<PendingEffects, E>) -> Result<Begun, E> {
+        let together = self.committer.gather();
+        let mut waiting = VecDeque::new();
+        self.decide_all(&mut vec![begin()?], &mut waiting);
+        Ok(Begun { waiting, left: together.leave() })
+    }
+
+    /// Carries out what was begun.
+    pub(crate) async fn run_begun(self: &Arc<Self>, begun: Begun) -> Result<(), Stopped> {
+        let Begun { mut waiting, left } = begun;
+        let Some(first) = waiting.pop_front() else { return Ok(()) };
+        let mut effects = pin!(first.effects());
+        let effects = match timeout(PEERS_TASK_PATIENCE, &mut effects).await {
+            Ok(effects) => effects?,
+            Err(_) => {
+                drop(left);
+                effects.await?
+            }
+        };
+        self.run_on(effects.into_iter().filter_map(|effect| self.decide(effect)).collect(), waiting).await
+    }
+
     /// Decides what follows inside the node, waits for what was handed over, and carries its effects out.
     pub(crate) async fn run(self: &Arc<Self>, underway: PendingEffects) -> Result<(), Stopped> {
-        let mut new = vec![underway];
-        let mut waiting = VecDeque::new();
+        self.run_on(vec![underway], VecDeque::new()).await
+    }
+
+    async fn run_on(
+        self: &Arc<Self>,
+        mut new: Vec<PendingEffects>,
+        mut waiting: VecDeque<PendingEffects>,
+    ) -> Result<(), Stopped> {
         loop {
             self.decide_all(&mut new, &mut waiting);
             let Some(first) = waiting.pop_front() else { return Ok(()) };
@@ -491,9 +536,14 @@ impl Services {
 
     /// Tells who listens of an HTLC that begins or ends here, once what has happened so far is durable.
     pub(crate) fn tell_own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) -> PendingEffects {
-        let mut outbox = Outbox::<NodeEffect>::default();
+        self.committer.submit(vec![self.own_htlc(channel, id, news)])
+    }
+
+    /// The same, to be handed over with what else belongs together.
+    pub(crate) fn own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) -> Outbox<NodeEffect> {
+        let mut outbox = Outbox::default();
         outbox.emit(NodeEffect::News(OwnHtlc { at: self.now(), channel, id, news }));
-        self.committer.submit(vec![outbox])
+        outbox
     }
 
     /// Tells who listens of the end of an HTLC that somebody pays us with.
@@ -525,6 +575,10 @@ impl leyden_channels::channel::Environment for Services {
 
     fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
         Self::upstream_expiry(self, origin)
+    }
+
+    fn workers(&self) -> &dyn Workers {
+        &self.cores
     }
 }
 

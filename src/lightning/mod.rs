@@ -58,11 +58,11 @@ use tokio::{
 use crate::{
     api::{ApiError, Lightning, NodeInfo},
     driver::{
-        committer::PendingEffects,
+        committer::{PendingEffects, Stopped},
         crossing::{CrossingCalls, CrossingNode, CrossingTask},
         peer::{ChannelState, Command, PeerState},
         runtime::Runtime,
-        services::Services,
+        services::{Begun, Services},
     },
     limits::LimitUse,
     store::StoreError,
@@ -183,7 +183,20 @@ impl LightningNode {
     /// Waits until a change is durable and done. In a task of its own: a caller that hangs up must not leave half of it.
     async fn carry_out(&self, underway: PendingEffects) -> Result<(), ApiError> {
         let services = Arc::clone(self.services());
-        let run = tokio::spawn(async move { services.run(underway).await });
+        self.carry_to_the_end(async move { services.run(underway).await }).await
+    }
+
+    /// The same for what was begun.
+    async fn carry_out_begun(&self, begun: Begun) -> Result<(), ApiError> {
+        let services = Arc::clone(self.services());
+        self.carry_to_the_end(async move { services.run_begun(begun).await }).await
+    }
+
+    async fn carry_to_the_end(
+        &self,
+        run: impl Future<Output = Result<(), Stopped>> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let run = tokio::spawn(run);
         let stopped = |_| ApiError::unavailable("the daemon is stopping; try again when it runs");
         run.await.map_err(internal)?.map_err(stopped)
     }

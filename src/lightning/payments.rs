@@ -212,8 +212,8 @@ impl LightningNode {
         begin: impl FnOnce() -> Result<PendingEffects, ApiError>,
     ) -> Result<Updates<Payment>, ApiError> {
         let updates = follow(self.services(), hash);
-        match begin() {
-            Ok(underway) => self.carry_out(underway).await.map(|()| updates),
+        match self.services().begin(begin) {
+            Ok(begun) => self.carry_out_begun(begun).await.map(|()| updates),
             Err(error) => {
                 drop(updates);
                 self.services().events.forget_listeners(&hash);

@@ -8,9 +8,10 @@ use super::{Origin, Terms};
 use crate::{
     onchain::{EnforcementPolicy, FeeEstimates},
     types::{CltvExpiry, Height},
+    workers::{OneThread, Workers},
 };
 
-/// The node around its channels. A channel asks only once it closes.
+/// The node around its channels. But for [`Self::workers`], a channel asks only once it closes.
 pub trait Environment {
     /// What enforcement may cost, and how careful it is.
     fn policy(&self) -> &EnforcementPolicy;
@@ -26,6 +27,11 @@ pub trait Environment {
 
     /// When the incoming HTLC expires that waits for an outgoing one; `None` for a payment of this node.
     fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry>;
+
+    /// Who signs and checks a commitment's HTLCs.
+    fn workers(&self) -> &dyn Workers {
+        &OneThread
+    }
 }
 
 /// A node whose answers are known in advance: for tests and tools.

@@ -19,6 +19,7 @@ use super::towers::TowerQueue;
 use super::turn::{Touched, Turn};
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
 use crate::types::{CommitmentNumber, HtlcId, ShortChannelId, Side};
+use crate::workers::OneThread;
 
 /// Checks the peer's signature on our first commitment.
 pub(crate) fn verify_first(
@@ -30,7 +31,8 @@ pub(crate) fn verify_first(
     let number = CommitmentNumber(0);
     let point = factory.signer.per_commitment_point(number).map_err(super::error::Invariant::from)?;
     let built = factory.build(terms, Side::Local, number, spec, point).map_err(|error| error.fault())?;
-    factory.verify(&built, signatures)
+    // It has no HTLCs.
+    factory.verify(&built, signatures, &OneThread)
 }
 
 impl Commitments {
@@ -48,6 +50,7 @@ impl Commitments {
             details: std::collections::BTreeMap::new(),
             secrets: PerCommitmentSecrets::default(),
             points: super::commitment::PointCache::default(),
+            prepared: super::commitment::PreparedKeys::default(),
             views: super::commitment::Views::default(),
         }
     }

@@ -302,6 +302,17 @@ impl Channel {
         self.established().map(|channel| &channel.terms)
     }
 
+    /// Works out what the next commitments need, so that it is there when it is asked for: some 200 µs, for a time when
+    /// there is nothing else to do. It changes nothing but caches.
+    pub fn prepare(&mut self) {
+        if let State::Established(channel) = &mut self.state
+            && matches!(channel.phase, Phase::Normal | Phase::Shutdown(_))
+        {
+            let Established { commitments, terms, factory, .. } = channel.as_mut();
+            commitments.prepare(terms, factory);
+        }
+    }
+
     /// Whether an [`Event::Flush`] would send something now.
     pub fn wants_flush(&self) -> bool {
         self.established().is_some_and(Established::wants_flush)

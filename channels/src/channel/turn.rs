@@ -27,7 +27,7 @@ pub struct Ctx<'a> {
     pub policy: &'a ChannelPolicy,
     /// What this node's towers want of it.
     pub towers: TowerPolicy,
-    /// What a channel asks that closes.
+    /// What a channel asks that closes, and who works for it.
     pub environment: &'a dyn Environment,
 }
 

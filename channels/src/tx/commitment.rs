@@ -14,7 +14,7 @@ use bitcoin::{
     hashes::{Hash as _, HashEngine as _, sha256},
     transaction::Version,
 };
-use secp256k1::{Message, PublicKey};
+use secp256k1::{Message, PublicKey, ecdsa::Signature};
 
 use super::{Funding, FundingSignatures, HtlcTx, fee, scripts};
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     types::{
         CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, HtlcDirection, HtlcId, Msat, PaymentHash, Side,
     },
+    workers::{self, Workers},
 };
 
 /// An HTLC as a commitment's owner sees it.
@@ -357,13 +358,15 @@ impl CommitmentTx {
         signer: &S,
         funding: &Funding,
         per_commitment_point: &PublicKey,
+        workers: &dyn Workers,
     ) -> Result<CommitmentSignatures, KeyError> {
         let signature = signer.sign_funding_input(&self.sighash(funding));
         if !self.has_htlcs() {
             return Ok(CommitmentSignatures { commitment: signature, htlcs: Vec::new() });
         }
         let key = signer.htlc_key(per_commitment_point)?;
-        let htlcs = self.htlc_txs().map(|htlc| key.sign(&htlc.sighash_for_other())).collect();
+        let htlcs =
+            workers::map(workers, &self.htlc_outputs(), |htlc| key.sign(&self.htlc_tx(*htlc).sighash_for_other()));
         Ok(CommitmentSignatures { commitment: signature, htlcs })
     }
 
@@ -379,10 +382,19 @@ impl CommitmentTx {
 
     /// The second-stage transactions in the order of their outputs, which is that of `htlc_signatures`.
     pub fn htlc_txs(&self) -> impl Iterator<Item = HtlcTx<'_>> {
-        self.outputs.iter().zip(0..).filter_map(|(output, vout)| {
+        self.htlc_outputs().into_iter().map(|htlc| self.htlc_tx(htlc))
+    }
+
+    fn htlc_outputs(&self) -> Vec<HtlcOutput<'_>> {
+        let outputs = self.outputs.iter().zip(0..).filter_map(|(output, vout)| {
             let (OutputKind::Htlc(htlc), Some(script)) = (&output.kind, &output.witness_script) else { return None };
-            Some(HtlcTx::new(self, vout, htlc, script))
-        })
+            Some(HtlcOutput { vout, htlc, script })
+        });
+        outputs.collect()
+    }
+
+    fn htlc_tx<'a>(&'a self, HtlcOutput { vout, htlc, script }: HtlcOutput<'a>) -> HtlcTx<'a> {
+        HtlcTx::new(self, vout, htlc, script)
     }
 
     /// The outputs with their place and amount.
@@ -400,13 +412,22 @@ impl CommitmentTx {
     }
 }
 
-/// Checks the peer's `commitment_signed` against our own commitment transaction. The HTLCs' checks are independent:
-/// a caller with many of them can run [`HtlcTx::verify_other`] on a pool instead.
+/// An HTLC that has an output.
+#[derive(Clone, Copy)]
+struct HtlcOutput<'a> {
+    vout: u32,
+    htlc: &'a CommitmentHtlc,
+    script: &'a ScriptBuf,
+}
+
+/// Checks the peer's `commitment_signed` against our own commitment transaction. The HTLCs' checks are independent, and
+/// shared among `workers`.
 pub fn verify_commitment(
     commitment: &CommitmentTx,
     funding: &Funding,
     keys: &CommitmentKeys,
     signatures: &CommitmentSignatures,
+    workers: &dyn Workers,
 ) -> Result<(), SignatureError> {
     let expected = commitment.htlc_count();
     if signatures.htlcs.len() != expected {
@@ -415,10 +436,12 @@ pub fn verify_commitment(
     if !curve::verify(&commitment.sighash(funding), &signatures.commitment, funding.remote_key()) {
         return Err(SignatureError::Commitment);
     }
-    for (index, (htlc, signature)) in commitment.htlc_txs().zip(&signatures.htlcs).enumerate() {
-        if !htlc.verify_other(signature, keys) {
-            return Err(SignatureError::Htlc { index });
-        }
+    let signed: Vec<(HtlcOutput<'_>, &Signature)> =
+        commitment.htlc_outputs().into_iter().zip(&signatures.htlcs).collect();
+    let is_right =
+        |(htlc, signature): &(HtlcOutput<'_>, &Signature)| commitment.htlc_tx(*htlc).verify_other(signature, keys);
+    match workers::map(workers, &signed, is_right).iter().position(|right| !right) {
+        Some(index) => Err(SignatureError::Htlc { index }),
+        None => Ok(()),
     }
-    Ok(())
 }

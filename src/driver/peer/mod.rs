@@ -86,6 +86,8 @@ pub(in crate::driver) struct Slot {
     awaits_decisions: bool,
     /// Since when a flush would sign.
     signs_since: Option<Instant>,
+    /// A commitment has moved on: what the next ones need can be made while the peer is waited for.
+    unprepared: bool,
     /// A bug of ours was met: until a restart this channel hears of the chain alone, as the store has it.
     pub(super) stopped: bool,
     /// And of nothing at all: it has not been read from the store again, or has met a bug once more.
@@ -109,6 +111,7 @@ impl Slot {
             dirty: false,
             awaits_decisions: false,
             signs_since: None,
+            unprepared: false,
             stopped: false,
             deaf: false,
             opening: None,
@@ -314,6 +317,7 @@ impl Peer {
                 }
                 if self.hand_to_socket() {
                     self.tell_refusals();
+                    self.prepare();
                     return Ok(());
                 }
                 continue;
@@ -377,6 +381,15 @@ impl Peer {
         }
     }
 
+    /// While the peer has its turn.
+    fn prepare(&mut self) {
+        for slot in self.slots.values_mut() {
+            if std::mem::take(&mut slot.unprepared) {
+                slot.channel.prepare();
+            }
+        }
+    }
+
     /// Effects that depend on no write share this turn's.
     async fn do_what_waits_for_nothing(&mut self) -> Result<(), Stopped> {
         loop {
@@ -430,6 +443,8 @@ impl Peer {
         let connection = self.connection_id();
         let services = Arc::clone(&self.services);
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deaf) else { return };
+        slot.unprepared |=
+            matches!(event, Event::Message(Message::CommitmentSigned(_) | Message::RevokeAndAck(_)) | Event::Flush);
         slot.awaits_decisions |=
             matches!(event, Event::Message(Message::RevokeAndAck(_))) && slot.channel.awaits_decisions();
         match slot.channel.handle(event, &services.ctx()) {
@@ -694,7 +709,8 @@ impl Peer {
         match best {
             Some(id) => {
                 let (amount, expiry) = (htlc.amount, htlc.cltv_expiry);
-                self.news(id, None, OwnHtlcNews::Offered { amount, expiry });
+                // With the HTLC, in one write.
+                self.batch.push(self.services.own_htlc(id, None, OwnHtlcNews::Offered { amount, expiry }));
                 self.event(id, Event::Add(Box::new(htlc)));
             }
             None => self.refused(htlc.origin, CannotAdd::Offline),

@@ -6,6 +6,7 @@ use secp256k1::PublicKey;
 
 use super::limits::in_commitment_of;
 use super::spec::CommitmentSpec;
+use crate::channel::Sides;
 use crate::channel::error::{Fault, Invariant};
 use crate::channel::terms::Terms;
 use crate::keys::{CommitmentKeys, CommitmentSignatures, KeyError, Signer};
@@ -14,6 +15,7 @@ use crate::tx::{
     verify_commitment,
 };
 use crate::types::{CommitmentNumber, Side};
+use crate::workers::Workers;
 
 /// What all commitment transactions of a channel are built with: scripts and our signer. Made once, from the terms.
 pub(crate) struct Factory {
@@ -71,6 +73,11 @@ impl Factory {
         }
     }
 
+    /// The keys of `owner`'s commitment with this point.
+    pub(crate) fn keys(&self, terms: &Terms, owner: Side, point: PublicKey) -> Result<CommitmentKeys, KeyError> {
+        self.signer.commitment_keys(owner, point, &terms.sides.remote.basepoints)
+    }
+
     /// `owner`'s commitment `number` with its per-commitment point.
     pub(crate) fn build(
         &self,
@@ -80,8 +87,17 @@ impl Factory {
         spec: &CommitmentSpec,
         point: PublicKey,
     ) -> Result<Built, BuildError> {
-        let keys =
-            self.signer.commitment_keys(owner, point, &terms.sides.remote.basepoints).map_err(BuildError::Key)?;
+        self.build_with(self.keys(terms, owner, point).map_err(BuildError::Key)?, owner, number, spec)
+    }
+
+    /// The same with keys that are known.
+    pub(crate) fn build_with(
+        &self,
+        keys: CommitmentKeys,
+        owner: Side,
+        number: CommitmentNumber,
+        spec: &CommitmentSpec,
+    ) -> Result<Built, BuildError> {
         let htlcs: Vec<CommitmentHtlc> = spec.htlcs().iter().map(|htlc| in_commitment_of(htlc, owner)).collect();
         let tx = build_commitment(&CommitmentInput {
             params: self.params(owner),
@@ -97,13 +113,45 @@ impl Factory {
     }
 
     /// What `commitment_signed` (or `funding_created`, `funding_signed`) carries for the peer's commitment.
-    pub(crate) fn sign(&self, built: &Built) -> Result<CommitmentSignatures, Invariant> {
-        Ok(built.tx.sign(&*self.signer, &self.funding, &built.keys.per_commitment_point)?)
+    pub(crate) fn sign(&self, built: &Built, workers: &dyn Workers) -> Result<CommitmentSignatures, Invariant> {
+        Ok(built.tx.sign(&*self.signer, &self.funding, &built.keys.per_commitment_point, workers)?)
     }
 
     /// Checks the peer's signatures on our commitment.
-    pub(crate) fn verify(&self, built: &Built, signatures: &CommitmentSignatures) -> Result<(), Fault> {
-        Ok(verify_commitment(&built.tx, &self.funding, &built.keys, signatures)?)
+    pub(crate) fn verify(
+        &self,
+        built: &Built,
+        signatures: &CommitmentSignatures,
+        workers: &dyn Workers,
+    ) -> Result<(), Fault> {
+        Ok(verify_commitment(&built.tx, &self.funding, &built.keys, signatures, workers)?)
+    }
+}
+
+/// The keys of the next commitments, worked out while the peer was waited for: at most one set for each side.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PreparedKeys(Sides<Option<CommitmentKeys>>);
+
+/// A cache is no part of a channel's state.
+impl PartialEq for PreparedKeys {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl PreparedKeys {
+    /// The keys of `owner`'s commitment with this point, if they are here. They are needed once.
+    pub(crate) fn take(&mut self, owner: Side, point: &PublicKey) -> Option<CommitmentKeys> {
+        self.0.of_mut(owner).take_if(|keys| keys.per_commitment_point == *point)
+    }
+
+    /// Whether there is nothing to prepare for `owner`'s commitment with this point.
+    pub(crate) fn has(&self, owner: Side, point: &PublicKey) -> bool {
+        self.0.of(owner).as_ref().is_some_and(|keys| keys.per_commitment_point == *point)
+    }
+
+    pub(crate) fn keep(&mut self, owner: Side, keys: CommitmentKeys) {
+        *self.0.of_mut(owner) = Some(keys);
     }
 }
 

@@ -39,7 +39,7 @@ use super::event::Origin;
 use super::terms::Terms;
 use super::{Sides, event::Settlement};
 
-pub(crate) use build::{Built, Factory, PointCache};
+pub(crate) use build::{Built, Factory, PointCache, PreparedKeys};
 pub(crate) use step::RemovedHtlc;
 pub(crate) use update::HtlcRemoval;
 pub(crate) use view::Views;
@@ -82,6 +82,8 @@ pub(super) struct Commitments {
     pub secrets: PerCommitmentSecrets,
     /// Our points for the commitments after `local`, once they are known: a cache.
     pub(crate) points: build::PointCache,
+    /// Keys of the commitments after these: a cache.
+    pub(crate) prepared: build::PreparedKeys,
     /// Where offers are measured, while they gather: a cache.
     pub(crate) views: Views,
 }

@@ -1,6 +1,6 @@
 //! The three steps that move updates forward: sign, accept a signature (and revoke), accept a revocation.
 
-use super::build::Factory;
+use super::build::{BuildError, Factory};
 use super::changes::Update;
 use super::remote::{RemoteCommitment, RemoteStage};
 use super::spec::{Htlc, HtlcKey};
@@ -12,6 +12,7 @@ use crate::channel::terms::Terms;
 use crate::keys::{CommitmentSignatures, PerCommitmentSecret};
 use crate::types::{CommitmentNumber, HtlcId, Side};
 use crate::wire::{CommitmentSigned, RevokeAndAck};
+use crate::workers::Workers;
 
 /// We have signed the peer's next commitment.
 pub(crate) struct Signed {
@@ -50,15 +51,22 @@ pub(crate) struct RemovedHtlc {
 
 impl Commitments {
     /// Signs the peer's next commitment. [`Self::can_sign`] must hold.
-    pub(crate) fn sign(&mut self, terms: &Terms, factory: &Factory) -> Result<Signed, Invariant> {
+    pub(crate) fn sign(
+        &mut self,
+        terms: &Terms,
+        factory: &Factory,
+        workers: &dyn Workers,
+    ) -> Result<Signed, Invariant> {
         let RemoteStage::Settled { next_point } = self.remote.stage else {
             return Err(Invariant::WrongState("a signature"));
         };
         let spec = self.remote_view(None)?;
         check_total(&spec, terms)?;
         let number = successor(self.remote.current.number)?;
-        let built = factory.build(terms, Side::Remote, number, &spec, next_point).map_err(|e| e.invariant())?;
-        let CommitmentSignatures { commitment, htlcs } = factory.sign(&built)?;
+        let keys = self.prepared.take(Side::Remote, &next_point);
+        let keys = keys.map_or_else(|| factory.keys(terms, Side::Remote, next_point), Ok)?;
+        let built = factory.build_with(keys, Side::Remote, number, &spec).map_err(|e| e.invariant())?;
+        let CommitmentSignatures { commitment, htlcs } = factory.sign(&built, workers)?;
 
         let next = RemoteCommitment { number, spec, per_commitment_point: next_point };
         self.remote.stage = RemoteStage::AwaitingRevocation { next, signed_at: self.local.number };
@@ -77,12 +85,17 @@ impl Commitments {
     }
 
     /// Signs the commitment that was signed already and whose signature got lost.
-    pub(crate) fn sign_again(&self, terms: &Terms, factory: &Factory) -> Result<CommitmentSigned, Invariant> {
+    pub(crate) fn sign_again(
+        &self,
+        terms: &Terms,
+        factory: &Factory,
+        workers: &dyn Workers,
+    ) -> Result<CommitmentSigned, Invariant> {
         let next = self.remote.next().ok_or(Invariant::WrongState("a second signature"))?;
         let built = factory
             .build(terms, Side::Remote, next.number, &next.spec, next.per_commitment_point)
             .map_err(|e| e.invariant())?;
-        let CommitmentSignatures { commitment, htlcs } = factory.sign(&built)?;
+        let CommitmentSignatures { commitment, htlcs } = factory.sign(&built, workers)?;
         Ok(CommitmentSigned { channel_id: terms.channel_id, signature: commitment, htlc_signature: htlcs })
     }
 
@@ -92,14 +105,18 @@ impl Commitments {
         message: CommitmentSigned,
         terms: &Terms,
         factory: &Factory,
+        workers: &dyn Workers,
     ) -> Result<Accepted, Fault> {
         let spec = self.local_view(None)?;
         check_total(&spec, terms)?;
         let number = successor(self.local.number)?;
         let point = self.points.point(number, factory.signer.as_ref())?;
-        let built = factory.build(terms, Side::Local, number, &spec, point).map_err(|e| e.fault())?;
+        let keys = self.prepared.take(Side::Local, &point);
+        let keys = keys.map_or_else(|| factory.keys(terms, Side::Local, point), Ok);
+        let keys = keys.map_err(|error| BuildError::Key(error).fault())?;
+        let built = factory.build_with(keys, Side::Local, number, &spec).map_err(|e| e.fault())?;
         let signatures = CommitmentSignatures { commitment: message.signature, htlcs: message.htlc_signature };
-        factory.verify(&built, &signatures)?;
+        factory.verify(&built, &signatures, workers)?;
         let next_point = self.points.point(successor(number)?, factory.signer.as_ref())?;
 
         let revoked = self.local.number;
@@ -113,6 +130,32 @@ impl Commitments {
         let added = self.remote_changes.proposed.iter().filter_map(Update::adds).map(Htlc::key).collect();
         self.remote_changes.acked.append(&mut self.remote_changes.proposed);
         Ok(Accepted { message: revocation(terms, factory, revoked, next_point), added, removed })
+    }
+
+    /// Works out now what the next step needs, and would be waited for then: our next points, and the keys of both next
+    /// commitments. What cannot be made is left to that step, which says why.
+    pub(crate) fn prepare(&mut self, terms: &Terms, factory: &Factory) {
+        let Ok(number) = successor(self.local.number) else { return };
+        if let Ok(point) = self.points.point(number, factory.signer.as_ref())
+            && !self.prepared.has(Side::Local, &point)
+            && let Ok(keys) = factory.keys(terms, Side::Local, point)
+        {
+            // The peer has signed nothing yet with an HTLC that it has from us.
+            if self.local_changes.signed.iter().any(|update| update.adds().is_some()) {
+                let _ = keys.htlc();
+            }
+            self.prepared.keep(Side::Local, keys);
+        }
+        if let RemoteStage::Settled { next_point } = self.remote.stage
+            && !self.prepared.has(Side::Remote, &next_point)
+            && let Ok(keys) = factory.keys(terms, Side::Remote, next_point)
+        {
+            self.prepared.keep(Side::Remote, keys);
+        }
+        // It leaves with the revocation of our present commitment.
+        if let Ok(next) = successor(number) {
+            let _ = self.points.point(next, factory.signer.as_ref());
+        }
     }
 
     /// The `revoke_and_ack` that was sent last, again.

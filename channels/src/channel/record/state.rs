@@ -12,7 +12,7 @@ use crate::channel::commitment::changes::{LocalChanges, RemoteChanges, Update};
 use crate::channel::commitment::local::LocalCommitment;
 use crate::channel::commitment::remote::{Remote, RemoteCommitment, RemoteStage};
 use crate::channel::commitment::spec::{CommitmentSpec, Htlc, HtlcKey};
-use crate::channel::commitment::{Commitments, HtlcDetails, PointCache, Views};
+use crate::channel::commitment::{Commitments, HtlcDetails, PointCache, PreparedKeys, Views};
 use crate::channel::error::RestoreError;
 use crate::channel::funding::FundingState;
 use crate::channel::state::{Agreed, CloseFees, Established, LocalShutdown, Negotiating, Phase, Shutdown};
@@ -257,6 +257,7 @@ fn read_commitments(
         details,
         secrets,
         points,
+        prepared: PreparedKeys::default(),
         views: Views::default(),
     })
 }

@@ -172,7 +172,7 @@ impl OpeningFundee {
         let built = factory
             .build(&terms, Side::Remote, CommitmentNumber(0), &spec, remote_point)
             .map_err(|error| error.fault())?;
-        let CommitmentSignatures { commitment, .. } = factory.sign(&built)?;
+        let CommitmentSignatures { commitment, .. } = factory.sign(&built, turn.ctx.environment.workers())?;
         turn.send(FundingSigned { channel_id: terms.channel_id, signature: commitment });
         let commitments = Commitments::first(spec, signatures, remote_point);
         established::begin(terms, factory, commitments, request.alias, FundedBy::Peer, turn)

@@ -273,7 +273,7 @@ impl Accepted {
         let built = factory
             .build(&terms, Side::Remote, CommitmentNumber(0), &spec, remote_point)
             .map_err(|error| error.fault())?;
-        let CommitmentSignatures { commitment, .. } = factory.sign(&built)?;
+        let CommitmentSignatures { commitment, .. } = factory.sign(&built, turn.ctx.environment.workers())?;
         turn.send(FundingCreated {
             temporary_channel_id: request.temporary_channel_id,
             funding_txid: funding.txid,

@@ -220,7 +220,7 @@ impl Established {
         for update in &self.commitments.local_changes.signed {
             turn.send(self.commitments.message_of(update, self.terms.channel_id)?);
         }
-        let message = self.commitments.sign_again(&self.terms, &self.factory)?;
+        let message = self.commitments.sign_again(&self.terms, &self.factory, turn.ctx.environment.workers())?;
         turn.send(Message::CommitmentSigned(message));
         Ok(())
     }

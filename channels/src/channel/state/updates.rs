@@ -127,7 +127,7 @@ impl Established {
         }
         self.flush_after_rest(turn)?;
         if matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.may_sign() {
-            let signed = self.commitments.sign(&self.terms, &self.factory)?;
+            let signed = self.commitments.sign(&self.terms, &self.factory, turn.ctx.environment.workers())?;
             turn.touched.state = true;
             self.store_htlcs(&signed.added, turn)?;
             let channel = self.terms.channel_id;
@@ -205,7 +205,8 @@ impl Established {
         if self.take_lost_signature() {
             self.sign_again(turn)?;
         }
-        let accepted = self.commitments.receive_signed(message, &self.terms, &self.factory)?;
+        let workers = turn.ctx.environment.workers();
+        let accepted = self.commitments.receive_signed(message, &self.terms, &self.factory, workers)?;
         turn.touched.state = true;
         turn.touched.signatures = true;
         self.store_htlcs(&accepted.added, turn)?;

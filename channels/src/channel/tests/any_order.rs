@@ -22,6 +22,7 @@ use crate::channel::*;
 use crate::tx::{ClosingInput, FundingSignatures, build_closing};
 use crate::types::*;
 use crate::wire::{ChannelReestablish, ClosingSigned, FeeRange, Message, RevokeAndAck, Shutdown};
+use crate::workers::OneThread;
 
 /// SplitMix64: a script is its seed.
 struct Random(u64);
@@ -397,7 +398,7 @@ impl Play {
 
     fn their_signature(&mut self) {
         if self.peer.may_sign() {
-            let signed = self.peer.commitments.sign(&self.peer.terms, &self.peer.factory).unwrap();
+            let signed = self.peer.commitments.sign(&self.peer.terms, &self.peer.factory, &OneThread).unwrap();
             self.say(signed.message);
             // The hasty kind says shutdown with it, if it wants to.
             if self.peer.kind == Kind::Hasty {
@@ -479,7 +480,7 @@ impl Play {
                 if peer.held.is_some() {
                     panic!("a signature before the last one was revoked");
                 }
-                peer.held = Some(peer.commitments.receive_signed(signed, terms, factory).unwrap().message);
+                peer.held = Some(peer.commitments.receive_signed(signed, terms, factory, &OneThread).unwrap().message);
                 if peer.kind == Kind::Hasty || self.random.chance(50) {
                     self.their_revocation();
                 }
@@ -510,7 +511,7 @@ impl Play {
             let updates = commitments.local_changes.signed.iter();
             let updates = updates.map(|update| commitments.message_of(update, self.peer.terms.channel_id).unwrap());
             let updates: Vec<Message> = updates.collect();
-            let signed = commitments.sign_again(&self.peer.terms, &self.peer.factory).unwrap();
+            let signed = commitments.sign_again(&self.peer.terms, &self.peer.factory, &OneThread).unwrap();
             for update in updates {
                 self.say(update);
             }

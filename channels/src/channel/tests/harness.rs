@@ -118,6 +118,9 @@ pub(crate) struct Node {
     pub towers: TestTowers,
     /// What its channel has done on the curve since the last look.
     pub work: Work,
+    /// Whether its channel prepares what comes next after each event, and what that has cost since the last look.
+    pub prepares: bool,
+    pub prepared: Work,
 }
 
 /// What a node's towers do, seen from its channel.
@@ -311,6 +314,8 @@ impl Node {
             tolerant: false,
             towers: TestTowers::default(),
             work: Work::new(),
+            prepares: false,
+            prepared: Work::new(),
         }
     }
 
@@ -388,6 +393,12 @@ impl TestChannel {
             let (handled, work) = work_of(|| node.channel.handle(event, &ctx));
             for (operation, times) in work {
                 *node.work.entry(operation).or_default() += times;
+            }
+            if node.prepares {
+                let ((), work) = work_of(|| node.channel.prepare());
+                for (operation, times) in work {
+                    *node.prepared.entry(operation).or_default() += times;
+                }
             }
             match handled {
                 Ok(outbox) => outboxes.push(outbox),

@@ -140,6 +140,7 @@ impl Schedule {
         for node in &mut test.nodes {
             // What they may hold against each other is looked at in the end.
             node.tolerant = true;
+            node.prepares = seed % 4 < 2;
             // In every second schedule towers are required, of one node or of both.
             if towers_are_required(seed, &mut random) {
                 node.towers.policy = TowerPolicy::Require;

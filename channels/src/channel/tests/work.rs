@@ -41,6 +41,34 @@ fn a_payment_alone_costs_what_the_protocol_needs() {
 }
 
 #[test]
+fn what_is_prepared_while_the_peer_is_waited_for_is_not_done_twice() {
+    let mut test = TestChannel::funded(10_000_000).push(5_000_000).ready();
+    for who in Who::BOTH {
+        test[who].prepares = true;
+    }
+    test.pay(Who::Alice, Msat(10_000_000));
+    take_work(&mut test);
+    for who in Who::BOTH {
+        test[who].prepared.clear();
+    }
+    test.pay(Who::Alice, Msat(10_000_000));
+    let mut prepared = Work::new();
+    for who in Who::BOTH {
+        for (operation, times) in std::mem::take(&mut test[who].prepared) {
+            *prepared.entry(operation).or_default() += times;
+        }
+    }
+    // All points, and all keys but those of HTLCs.
+    assert_eq!(prepared, Work::from([(PublicKey, 4), (AddGenerator, 4 * 2), (Multiply, 4 * 2 * 2)]));
+    let mut all = take_work(&mut test);
+    for (operation, times) in prepared {
+        *all.entry(operation).or_default() += times;
+    }
+    let needed = [(Sign, 6), (Verify, 6), (PublicKey, 4 * 2), (AddGenerator, 4 * 2 + 2 * 2 * 2), (Multiply, 4 * 2 * 2)];
+    assert_eq!(all, Work::from(needed));
+}
+
+#[test]
 fn a_hundred_payments_at_once_share_their_commitments() {
     const MANY: u64 = 100;
     let mut test = TestChannel::funded(100_000_000).push(5_000_000).ready();

@@ -308,7 +308,7 @@ fn an_outgoing_htlc_that_is_not_worth_the_coin_of_its_claim_is_failed_at_last() 
     channel.local_dust_limit = Amount::from_sat(354);
     let commitment = channel.local_commitment().unwrap().unwrap();
     let state = channel.local_state.clone().unwrap();
-    let signatures = commitment.sign(&duo.bob, &channel.funding(), &state.per_commitment_point).unwrap();
+    let signatures = commitment.sign(&duo.bob, &channel.funding(), &state.per_commitment_point, &OneThread).unwrap();
     channel.local_state = Some(LocalState { signatures, ..state });
     let mut alice = duo.node(Side::Local, channel);
     alice.policy.give_up_after = 250;
@@ -422,7 +422,7 @@ fn two_htlcs_with_the_same_hash_and_amount_are_both_taken_back() {
         }
         let commitment = channel.local_commitment().unwrap().unwrap();
         let point = channel.local_state.as_ref().unwrap().per_commitment_point;
-        let signatures = commitment.sign(&duo.bob, &channel.funding(), &point).unwrap();
+        let signatures = commitment.sign(&duo.bob, &channel.funding(), &point, &OneThread).unwrap();
         channel.local_state.as_mut().unwrap().signatures = signatures;
         let mut alice = duo.node(Side::Local, channel);
         alice.handle(Event::ForceClose, &mut chain);

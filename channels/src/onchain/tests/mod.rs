@@ -21,6 +21,7 @@ use crate::{
         ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
         PaymentPreimage, Side,
     },
+    workers::OneThread,
 };
 use chain::Chain;
 use node::Node;
@@ -159,12 +160,13 @@ impl Duo {
         };
         channel.local_state = Some(local.clone());
         let commitment = channel.local_commitment().unwrap().unwrap();
-        local.signatures = commitment.sign(other, &channel.funding(), &point).unwrap();
+        local.signatures = commitment.sign(other, &channel.funding(), &point, &OneThread).unwrap();
         tx::verify_commitment(
             &commitment,
             &channel.funding(),
             &channel.keys(Side::Local, point).unwrap(),
             &local.signatures,
+            &OneThread,
         )
         .unwrap();
         channel.local_state = Some(local);

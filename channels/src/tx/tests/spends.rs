@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     keys::{ClaimKey, ClaimSigner as _, PerCommitmentSecret, Signer as _, curve},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, PaymentPreimage},
+    workers::OneThread,
 };
 
 const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
@@ -131,8 +132,8 @@ fn both_second_stages_and_their_delayed_claims_are_valid() {
     for kind in KINDS {
         let scene = Scene::new(kind, Side::Local);
         let point = scene.keys.per_commitment_point;
-        let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point).unwrap();
-        verify_commitment(&scene.commitment, &scene.params.funding, &scene.keys, &signatures).unwrap();
+        let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point, &OneThread).unwrap();
+        verify_commitment(&scene.commitment, &scene.params.funding, &scene.keys, &signatures, &OneThread).unwrap();
         let key = scene.nodes.local.htlc_key(&point).unwrap();
         for (htlc, other) in scene.commitment.htlc_txs().zip(signatures.htlcs) {
             let spent = scene.commitment.tx.output[htlc.tx.input[0].previous_output.vout as usize].clone();
@@ -166,7 +167,7 @@ fn both_second_stages_and_their_delayed_claims_are_valid() {
 fn second_stages_with_anchors_take_their_fee_from_a_wallet_coin() {
     let scene = Scene::new(CommitmentType::Anchors, Side::Local);
     let point = scene.keys.per_commitment_point;
-    let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point).unwrap();
+    let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point, &OneThread).unwrap();
     let claims: Vec<_> = scene
         .commitment
         .htlc_txs()

@@ -9,6 +9,7 @@ use crate::{
     keys::{CommitmentSignatures, HtlcKey},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcDirection, HtlcId, Msat, PaymentPreimage},
     vectors::{bytes32_field, hex_field, json},
+    workers::OneThread,
 };
 
 #[test]
@@ -154,13 +155,13 @@ impl Case<'_> {
         let TwoNodes { local, remote } = &fixture.nodes;
         // What the remote node would send in commitment_signed.
         let point = &fixture.keys.per_commitment_point;
-        let signatures = commitment.sign(remote, &params.funding, point).unwrap();
+        let signatures = commitment.sign(remote, &params.funding, point, &OneThread).unwrap();
         let expected = CommitmentSignatures {
             commitment: signature(&self.remote_signature),
             htlcs: self.htlc_txs.iter().map(|(remote, _)| signature(remote)).collect(),
         };
         assert_eq!(signatures, expected, "{name}");
-        verify_commitment(&commitment, &params.funding, &fixture.keys, &signatures).unwrap();
+        verify_commitment(&commitment, &params.funding, &fixture.keys, &signatures, &OneThread).unwrap();
 
         let signed = commitment.signed(
             &params.funding,
