@@ -143,17 +143,20 @@ fn is_among(indices: &[u32], index: u32) -> bool {
     indices.binary_search(&index).is_ok()
 }
 
+/// A kind of script, and how long its addresses are.
+type Kind = (fn(&Script) -> bool, usize);
+
 /// Addresses of a network: those of one kind are as long as each other, so that most need not be made to know how long they are.
 struct Addresses {
     network: Network,
-    lengths: [(fn(&Script) -> bool, usize); 3],
+    lengths: [Kind; 3],
 }
 
 impl Addresses {
     fn new(network: Network) -> Self {
         let length = |script: ScriptBuf| address_text(&script, network).len();
         let taproot = ScriptBuf::from_bytes([&[0x51, 32], [0; 32].as_slice()].concat());
-        let lengths: [(fn(&Script) -> bool, usize); 3] = [
+        let lengths: [Kind; 3] = [
             (Script::is_p2wpkh, length(ScriptBuf::new_p2wpkh(&WPubkeyHash::all_zeros()))),
             (Script::is_p2wsh, length(ScriptBuf::new_p2wsh(&WScriptHash::all_zeros()))),
             (Script::is_p2tr, length(taproot)),
