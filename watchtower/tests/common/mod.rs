@@ -13,6 +13,7 @@ use leyden_channels::{
         ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
         PaymentPreimage, Side,
     },
+    workers::OneThread,
 };
 
 pub const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
@@ -156,7 +157,7 @@ impl Duo {
         let RemoteState { number, per_commitment_point, feerate, to_local, to_remote, htlcs } = self.bobs_state(number);
         let commitment = self.bobs_commitment(number.0);
         let CommitmentSignatures { commitment, htlcs: signed } =
-            commitment.sign(&self.alice, &self.funding, &per_commitment_point).unwrap();
+            commitment.sign(&self.alice, &self.funding, &per_commitment_point, &OneThread).unwrap();
         let signatures = CommitmentSignatures { commitment, htlcs: signed };
         let local_state = LocalState { number, per_commitment_point, feerate, to_local, to_remote, htlcs, signatures };
         ClosingChannel { local_state: Some(local_state), ..self.closing(Side::Remote) }
