@@ -85,6 +85,10 @@ pub(crate) const MAX_UNFUNDED: usize = 256;
 /// all are younger than this, openings by strangers are refused: that is the most that a stranger can do by them.
 pub(crate) const UNFUNDED_GIVES_WAY_AFTER: u32 = 6;
 
+/// HTLCs that wait until a full channel has room, in each channel: as many as it may hold (BOLT 2). They are payments of this
+/// node and forwards, each with an onion; more than that are refused as the channel refuses them.
+pub(crate) const MAX_WAITING_FOR_ROOM: usize = 483;
+
 // A watchtower's clients. What they may make it store stands in `leyden_watchtower::session`.
 
 /// Connections of clients that are not on the allow list, registered or not. A client of a tower needs one; whoever comes when they

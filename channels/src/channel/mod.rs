@@ -59,7 +59,7 @@ use std::sync::Arc;
 pub use backing::Backing;
 pub use backup::{BackupError, ChannelBackup};
 pub use closing_fee::ClosingFunds;
-pub use commitment::limits::CannotAdd;
+pub use commitment::limits::{CannotAdd, HtlcRoom};
 pub use commitment::spec::{CommitmentSpec, Htlc, HtlcKey};
 pub use effect::{Effect, FailReason, HtlcFailure, IncomingHtlc, Notice};
 pub use environment::{Environment, FixedEnvironment};
@@ -333,6 +333,11 @@ impl Channel {
     /// The newest revoked state that enough towers must hold before the peer's next commitment is signed.
     pub fn awaits_towers(&self) -> Option<CommitmentNumber> {
         self.established().and_then(|channel| channel.towers.awaited())
+    }
+
+    /// Whether the channel has a place for one more HTLC of this node.
+    pub fn room_for_htlc(&self) -> HtlcRoom {
+        self.established().map_or(HtlcRoom::Full, |channel| channel.commitments.room(&channel.terms))
     }
 
     /// About how many HTLCs an [`Event::Flush`] would sign once more: those with an output in the peer's commitment that stay

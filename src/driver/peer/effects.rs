@@ -164,6 +164,7 @@ impl Peer {
                     self.services.peers.remove_channel(&id);
                     self.services.backups.remove(&id);
                 }
+                self.refuse_waiting(id);
                 if let Some(slot) = self.slots.remove(&id)
                     && slot.channel.backing() != Backing::Funded
                 {
@@ -377,9 +378,7 @@ impl Peer {
 
     pub(super) fn switch_effect(&mut self, effect: SwitchEffect) {
         match effect {
-            SwitchEffect::Offer { channel, add } if self.runs(&channel) => {
-                self.event(channel, Event::Add(add));
-            }
+            SwitchEffect::Offer { channel, add } if self.runs(&channel) => self.add(channel, add),
             SwitchEffect::Settle { channel, id, settlement } if self.slots.contains_key(&channel) => {
                 self.event(channel, Event::Settle { id, settlement });
             }

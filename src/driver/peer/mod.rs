@@ -18,6 +18,7 @@ mod effects;
 mod log;
 mod opening;
 mod reserve;
+mod room;
 mod storage;
 
 use std::{
@@ -45,6 +46,7 @@ use leyden_channels::{
     wire::{ErrorMessage, Message, OpenChannel},
 };
 use log::PeerLog;
+use room::WaitingForRoom;
 use secp256k1::PublicKey;
 use storage::StoredForPeer;
 use tokio::{
@@ -86,6 +88,7 @@ pub(in crate::driver) struct Slot {
     awaits_decisions: bool,
     /// Since when a flush would sign.
     signs_since: Option<Instant>,
+    waiting_for_room: WaitingForRoom,
     /// A commitment has moved on: what the next ones need can be made while the peer is waited for.
     unprepared: bool,
     /// A bug of ours was met: until a restart this channel hears of the chain alone, as the store has it.
@@ -111,6 +114,7 @@ impl Slot {
             dirty: false,
             awaits_decisions: false,
             signs_since: None,
+            waiting_for_room: WaitingForRoom::new(),
             unprepared: false,
             stopped: false,
             deaf: false,
@@ -256,7 +260,7 @@ impl Peer {
         let mut some_messages = Vec::new();
         loop {
             let turn = if self.standing.is_stranger() { STRANGERS_TURN } else { TURN };
-            let next_signature = self.next_signature();
+            let next_deadline = self.next_deadline();
             tokio::select! {
                 count = commands.recv_many(&mut some_commands, TURN) => {
                     if count == 0 {
@@ -271,7 +275,7 @@ impl Peer {
                     self.all(&Event::Feerates);
                 }
                 Ok(()) = backups.changed() => self.send_backup(),
-                () = until(next_signature) => {}
+                () = until(next_deadline) => {}
             }
             // Whatever else waits belongs to the same turn.
             while some_commands.len() < TURN
@@ -344,9 +348,14 @@ impl Peer {
                     inner.into_iter().for_each(|effect| self.decide(effect));
                 }
             }
+            self.add_all_waiting();
             self.flush_channels();
             if self.batch.is_empty() {
-                return handed_over;
+                match self.underway.is_empty() {
+                    true => return handed_over,
+                    // What waited for room was refused.
+                    false => continue,
+                }
             }
             let batch = std::mem::take(&mut self.batch);
             self.underway.push(services.committer.submit(batch));
@@ -433,9 +442,10 @@ impl Peer {
         }
     }
 
-    /// When a signature that was put off is due.
-    fn next_signature(&self) -> Option<Instant> {
-        self.slots.values().filter(|slot| slot.dirty).filter_map(Slot::rests_until).min()
+    /// When a signature that was put off is due, or an HTLC has waited long enough for room.
+    fn next_deadline(&self) -> Option<Instant> {
+        let signatures = self.slots.values().filter(|slot| slot.dirty).filter_map(Slot::rests_until);
+        signatures.chain(self.next_waiting_for_room()).min()
     }
 
     /// Hands an event to a channel. A bug of ours stops that channel alone.
@@ -563,7 +573,7 @@ impl Peer {
             }
             Command::Restore(restore) => self.restore_channel(*restore),
             Command::Offer { htlc, channel } => self.offer(*htlc, channel),
-            Command::Add { channel, htlc } if self.runs(&channel) => self.event(channel, Event::Add(htlc)),
+            Command::Add { channel, htlc } if self.runs(&channel) => self.add(channel, htlc),
             Command::Add { channel: _, htlc } => self.refused(htlc.origin, CannotAdd::Offline),
             Command::Settle { channel, id, settlement } => self.event(channel, Event::Settle { id, settlement }),
             Command::Event { channel, event } => self.funding_news(channel, *event),
@@ -711,7 +721,7 @@ impl Peer {
                 let (amount, expiry) = (htlc.amount, htlc.cltv_expiry);
                 // With the HTLC, in one write.
                 self.batch.push(self.services.own_htlc(id, None, OwnHtlcNews::Offered { amount, expiry }));
-                self.event(id, Event::Add(Box::new(htlc)));
+                self.add(id, Box::new(htlc));
             }
             None => self.refused(htlc.origin, CannotAdd::Offline),
         }

@@ -49,6 +49,17 @@ pub enum CannotAdd {
     DustExposure { maximum: Msat, exposure: Msat },
 }
 
+/// Whether a channel has a place for one more HTLC of this node, of as many as the peer accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HtlcRoom {
+    /// It has one.
+    Free,
+    /// It has none until the peer signs a removal that it has announced.
+    Soon,
+    /// It has none, and the peer has announced no removal.
+    Full,
+}
+
 /// The HTLCs of `spec` seen from the owner of a commitment.
 const fn direction(htlc: &Htlc, owner: Side) -> HtlcDirection {
     match (htlc.offered_by, owner) {

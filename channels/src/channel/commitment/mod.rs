@@ -29,7 +29,7 @@ use crate::wire::OnionRoutingPacket;
 use secp256k1::PublicKey;
 
 use self::changes::{LocalChanges, RemoteChanges, Update};
-use self::limits::CannotAdd;
+use self::limits::{CannotAdd, HtlcRoom};
 use self::local::LocalCommitment;
 use self::remote::{Remote, RemoteStage};
 use self::spec::{CommitmentSpec, Htlc, HtlcKey};
@@ -130,6 +130,20 @@ impl Commitments {
         match owner {
             Side::Local => self.views.local = Some(view),
             Side::Remote => self.views.remote = Some(view),
+        }
+    }
+
+    /// Whether one more HTLC of ours has a place in the peer's next commitment.
+    pub(super) fn room(&self, terms: &Terms) -> HtlcRoom {
+        let there = self.remote.latest().spec.offered_by(Side::Local).count();
+        let added = self.local_changes.proposed.iter().filter(|update| update.adds().is_some()).count();
+        let removed = self.remote_changes.acked.iter().filter(|update| update.removes().is_some()).count();
+        if there.saturating_add(added).saturating_sub(removed) < usize::from(terms.max_htlcs_of(Side::Local)) {
+            HtlcRoom::Free
+        } else if self.remote_changes.proposed.iter().any(|update| update.removes().is_some()) {
+            HtlcRoom::Soon
+        } else {
+            HtlcRoom::Full
         }
     }
 

@@ -62,6 +62,28 @@ fn counts_and_amounts_in_flight_are_what_the_peer_accepts() {
 }
 
 #[test]
+fn a_full_channel_has_room_soon_once_a_removal_is_told_and_room_once_it_is_signed() {
+    let mut setup = TestChannel::funded(1_000_000);
+    setup.policy[1].max_accepted_htlcs = 2;
+    let mut test = setup.ready();
+    let room = |test: &TestChannel| test[Who::Alice].channel.room_for_htlc();
+    test.add(Who::Alice, Msat(10_000_000));
+    assert_eq!(room(&test), HtlcRoom::Free);
+    test.add(Who::Alice, Msat(10_000_000));
+    assert_eq!(room(&test), HtlcRoom::Full);
+    test.run();
+    assert_eq!(room(&test), HtlcRoom::Full);
+    test.fulfill(Who::Bob, HtlcId(0));
+    assert!(test.deliver(Who::Alice));
+    assert_eq!(room(&test), HtlcRoom::Soon);
+    assert!(matches!(refused(&mut test, Who::Alice, Msat(10_000_000)), CannotAdd::TooManyHtlcs { maximum: 2 }));
+    test.run();
+    assert_eq!(room(&test), HtlcRoom::Free);
+    test.add(Who::Alice, Msat(10_000_000));
+    assert_eq!(room(&test), HtlcRoom::Full);
+}
+
+#[test]
 fn htlcs_too_small_for_an_output_are_limited() {
     let mut setup = TestChannel::funded(1_000_000);
     setup.policy[0].max_dust_exposure = Msat(500_000);
