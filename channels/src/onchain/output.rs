@@ -88,7 +88,7 @@ impl Role {
         }
     }
 
-    /// Whether nobody but us can ever spend the output.
+    /// Whether nobody but us can ever spend the output; the peer can if the commitment was revoked, which we then did not know.
     pub fn is_ours_alone(&self) -> bool {
         match self {
             Self::ToLocal | Self::ToRemote | Self::LocalSecondStage(_) => true,
@@ -127,7 +127,9 @@ impl TrackedOutput {
     /// Whether this witness spends the output the way that only we can go.
     pub(super) fn is_our_way(&self, witness: &Witness) -> bool {
         match self.role {
-            Role::ToLocal | Role::ToRemote | Role::LocalSecondStage(_) => true,
+            Role::ToRemote => true,
+            // BOLT 3, to_local: the other way is the peer's penalty, where this node's state was an old one.
+            Role::ToLocal | Role::LocalSecondStage(_) => witness.nth(1).is_some_and(<[u8]>::is_empty),
             Role::RevokedToLocal | Role::RevokedHtlc(_) | Role::RevokedSecondStage => {
                 self.claim.as_ref().and_then(|claim| claim.path.is_penalty_by(witness)).unwrap_or(false)
             }

@@ -60,6 +60,27 @@ fn every_output_of_a_revoked_state_is_taken() {
     }
 }
 
+#[test]
+fn what_a_penalty_has_taken_is_not_told_as_ours() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, states(3));
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        alice.handle(Event::Restarted, &mut chain);
+        // Bob runs on an old copy of his data.
+        let mut bob = duo.node(Side::Remote, duo.closing_at(Side::Remote, 1));
+        bob.handle(Event::Restarted, &mut chain);
+        bob.handle(Event::ForceClose, &mut chain);
+        mine(4, &mut chain, &mut [&mut alice, &mut bob]);
+        let told: Vec<_> =
+            bob.resolution.outputs().filter_map(|output| Some((output.role, output.spend?.ours))).collect();
+        assert!(told.contains(&(Role::ToLocal, false)), "{kind:?}: {told:?}");
+        assert_eq!(chain.balance(&destination(Side::Remote)), Amount::ZERO);
+        mine(110, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.is_resolved() && bob.is_resolved(), "{kind:?}");
+    }
+}
+
 /// Bob's second stages of the HTLCs that he can spend: with preimages all that Alice offered.
 fn second_stages(duo: &Duo, channel: &ClosingChannel, merged: bool) -> Vec<Transaction> {
     let state = channel.local_state.as_ref().unwrap();
