@@ -56,6 +56,8 @@ pub(crate) struct PeerInfo {
     /// The latest round trip.
     pub ping: Option<Duration>,
     pub features: Features,
+    /// We have asked it to tell what it hears of the network.
+    pub tells_gossip: bool,
     /// What they complained of, oldest first.
     pub errors: Vec<PeerError>,
 }

@@ -76,6 +76,7 @@ impl Peers for LightningNode {
                 amount_received: sum(|channel| channel.total_received),
                 ping: connection.ping,
                 features: connection.features,
+                tells_gossip: self.services().gossip.listens_to(&state.node_id.into()),
                 errors: complaints(&state.node_id),
             })
         });

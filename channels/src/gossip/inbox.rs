@@ -166,6 +166,11 @@ impl Inbox {
         self.asked = asked;
     }
 
+    /// Whether this peer is one of them.
+    pub fn has_asked(&self, peer: &NodeId) -> bool {
+        self.asked.contains(peer)
+    }
+
     /// Nothing of this peer is heard for a while.
     pub fn mute(&mut self, peer: NodeId, now: Uptime) {
         self.drop_messages(&peer);

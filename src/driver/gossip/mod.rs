@@ -368,6 +368,11 @@ impl Gossip {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether we have asked this peer to tell what it hears of the network.
+    pub(crate) fn listens_to(&self, peer: &NodeId) -> bool {
+        self.inbox_mut().has_asked(peer)
+    }
+
     /// Whether we know the network as well as others do, as far as can be told.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)

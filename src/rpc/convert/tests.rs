@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     api::{
         ApiError, Attempt, AttemptFailure, AttemptState, ChannelFunding, CloseKind, FeeChoice, NetworkInfo,
-        PaymentState, RouteHop, SendAmount, WalletTx,
+        PaymentState, PeerInfo, RouteHop, SendAmount, WalletTx,
     },
     rpc::fake::{self, ADDRESS, NODE},
 };
@@ -350,6 +350,28 @@ fn transactions_are_paged_and_cut_by_height() {
     let details = wallet::transactions(0, &all(), &regtest());
     assert!(details.transactions[0].output_details[0].is_our_address);
     assert_eq!(details.transactions[0].amount, -5);
+}
+
+#[test]
+fn a_peer_is_shown_as_one_that_we_ask_for_gossip_or_not() {
+    use lnrpc::peer::SyncType;
+    let shown = |tells_gossip| {
+        let peer = PeerInfo {
+            node_id: NODE.parse().unwrap(),
+            address: "127.0.0.1:9735".to_owned(),
+            inbound: true,
+            bytes_sent: 1,
+            bytes_received: 2,
+            amount_sent: Msat(3_000),
+            amount_received: Msat(4_000),
+            ping: None,
+            features: Features::init(),
+            tells_gossip,
+            errors: Vec::new(),
+        };
+        wallet::peer(&peer, false).sync_type()
+    };
+    assert_eq!((shown(true), shown(false)), (SyncType::ActiveSync, SyncType::PassiveSync));
 }
 
 #[test]

@@ -265,6 +265,10 @@ fn with_port(host: &str) -> String {
 pub(crate) fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
     let skip = if latest_error { peer.errors.len().saturating_sub(1) } else { 0 };
     let errors = peer.errors.iter().skip(skip);
+    let sync_type = match peer.tells_gossip {
+        true => lnrpc::peer::SyncType::ActiveSync,
+        false => lnrpc::peer::SyncType::PassiveSync,
+    };
     lnrpc::Peer {
         pub_key: peer.node_id.to_string(),
         address: peer.address.clone(),
@@ -274,7 +278,7 @@ pub(crate) fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
         sat_recv: sat(peer.amount_received),
         inbound: peer.inbound,
         ping_time: peer.ping.map_or(0, |ping| i64::try_from(ping.as_micros()).unwrap_or(i64::MAX)),
-        sync_type: lnrpc::peer::SyncType::UnknownSync.into(),
+        sync_type: sync_type.into(),
         features: features(&peer.features),
         errors: errors
             .map(|error| lnrpc::TimestampedError { timestamp: error.time.0, error: error.text.clone() })
