@@ -20,7 +20,7 @@ const CHECKSUM: usize = 4;
 pub const MAX_PAYLOAD: usize = 4_000_000;
 
 /// The messages that [`PeerSet`](crate::PeerSet) reads.
-pub(crate) const READ: [&str; 28] = [
+pub(crate) const READ: [&str; 29] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -35,6 +35,7 @@ pub(crate) const READ: [&str; 28] = [
     "inv",
     "getdata",
     "notfound",
+    "getblocks",
     "getheaders",
     "headers",
     "block",

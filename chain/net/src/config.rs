@@ -13,6 +13,8 @@ pub const MINIMUM_PEER_VERSION: u32 = 70_012;
 
 /// Most headers in one `headers` message; a full message means that there are more.
 pub const MAX_HEADERS: usize = 2_000;
+/// Most blocks named in answer to `getblocks`: as many as Bitcoin Core names, from which others know that there are more.
+pub const MAX_BLOCKS_LISTED: usize = 500;
 /// Most hashes in a block locator.
 pub const MAX_LOCATOR: usize = 101;
 /// Most entries of an `inv` or `getdata` message.

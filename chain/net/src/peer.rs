@@ -60,6 +60,7 @@ pub(crate) struct Peer {
     pub serving: VecDeque<Asked>,
     /// Blocks, and pieces of filters, handed to the driver and not confirmed as sent.
     pub blocks_in_service: usize,
+    pub list: BlockList,
     pub relay: TxRelay,
     pub addresses: AddressRelay,
     /// The lowest block that we lack of its chain, if it does not keep that one any more.
@@ -112,6 +113,17 @@ pub(crate) struct HeaderSync {
     pub goes_on: bool,
     /// Walks over a chain with little work that led to nothing.
     pub failed_walks: u32,
+}
+
+/// What of the active chain a peer was told in answer to `getblocks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlockList {
+    /// All that there was, or nothing.
+    Ended,
+    /// A full list, which ends with this block.
+    UpTo(BlockHash),
+    /// The last block of that list has been asked for: once it is sent, the tip is named, so that the peer asks on.
+    Served,
 }
 
 /// The last ping.
@@ -185,6 +197,7 @@ impl Peer {
             last_useful: LastUseful::default(),
             serving: VecDeque::new(),
             blocks_in_service: 0,
+            list: BlockList::Ended,
             relay: TxRelay {
                 known: BoundedSet::new(KNOWN_TRANSACTIONS),
                 queue: VecDeque::new(),

@@ -197,6 +197,7 @@ impl PeerSet {
                     peer.relay.fee_filter = u64::try_from(rate).unwrap_or(0);
                 }
             }
+            NetworkMessage::GetBlocks(request) => self.list_blocks(id, &request, ctx),
             NetworkMessage::GetHeaders(request) => self.serve_headers(id, &request, ctx),
             NetworkMessage::Headers(headers) => self.headers(id, headers, ctx),
             NetworkMessage::Block(block) => {
@@ -239,7 +240,6 @@ impl PeerSet {
             | NetworkMessage::Verack
             | NetworkMessage::WtxidRelay
             | NetworkMessage::SendAddrV2
-            | NetworkMessage::GetBlocks(_)
             | NetworkMessage::MemPool
             | NetworkMessage::MerkleBlock(_)
             | NetworkMessage::FilterLoad(_)

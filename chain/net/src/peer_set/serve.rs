@@ -7,17 +7,17 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
-use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
 
 use super::PeerSet;
 use crate::block_form::BlockForm;
 use crate::config::{
-    BLOCK_TRANSACTIONS_DEPTH, COMPACT_BLOCK_DEPTH, MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE,
-    MAX_INVENTORY, MAX_LOCATOR, NETWORK_LIMITED_BLOCKS, NETWORK_LIMITED_GRACE,
+    BLOCK_TRANSACTIONS_DEPTH, COMPACT_BLOCK_DEPTH, MAX_BLOCKS_IN_SERVICE, MAX_BLOCKS_LISTED, MAX_HEADERS,
+    MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR, NETWORK_LIMITED_BLOCKS, NETWORK_LIMITED_GRACE,
 };
 use crate::event::{Action, Ctx, DisconnectReason, PeerId};
 use crate::misbehavior::Misbehavior;
-use crate::peer::{Asked, Peer};
+use crate::peer::{Asked, BlockList, Peer};
 use crate::view::{BlockState, HeaderEntry, TxName};
 
 /// Transactions sent to one peer before others get their turn.
@@ -40,13 +40,7 @@ impl PeerSet {
             let active = ctx.chain.entry(&request.stop_hash).filter(|entry| entry.state == BlockState::Active);
             headers.extend(active.map(|entry| entry.header));
         } else {
-            let start = request
-                .locator_hashes
-                .iter()
-                .filter_map(|hash| ctx.chain.entry(hash))
-                .find(|entry| entry.state == BlockState::Active)
-                .map_or(0, |entry| entry.height);
-            let mut height = start.saturating_add(1);
+            let mut height = fork_height(&request.locator_hashes, ctx).saturating_add(1);
             while headers.len() < MAX_HEADERS
                 && let Some(entry) = ctx.chain.active_at(height).and_then(|hash| ctx.chain.entry(&hash))
             {
@@ -62,6 +56,28 @@ impl PeerSet {
             peer.last_sent = Some(headers.last().map_or(tip.hash, |header| header.block_hash()));
         }
         self.send(id, NetworkMessage::Headers(headers));
+    }
+
+    /// Names the blocks after a locator, for peers that begin with blocks and not with headers (bcoin does).
+    pub(crate) fn list_blocks(&mut self, id: PeerId, request: &GetBlocksMessage, ctx: &Ctx) {
+        if request.locator_hashes.len() > MAX_LOCATOR {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        if self.config.light || ctx.chain.active_tip().work < self.config.minimum_chain_work {
+            return;
+        }
+        let after = fork_height(&request.locator_hashes, ctx).saturating_add(1);
+        let is_wanted = |hash: &BlockHash| *hash != request.stop_hash;
+        // What was pruned is not promised.
+        let hashes = (after >= self.lowest_served(ctx))
+            .then(|| (after..).map_while(|height| ctx.chain.active_at(height)).take_while(is_wanted));
+        let blocks: Vec<_> = hashes.into_iter().flatten().take(MAX_BLOCKS_LISTED).collect();
+        let Some(last) = blocks.last() else { return };
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.list = if blocks.len() < MAX_BLOCKS_LISTED { BlockList::Ended } else { BlockList::UpTo(*last) };
+        }
+        self.send(id, NetworkMessage::Inv(blocks.into_iter().map(Inventory::Block).collect()));
     }
 
     pub(crate) fn get_data(&mut self, id: PeerId, inventory: Vec<Inventory>, ctx: &Ctx) {
@@ -86,6 +102,10 @@ impl PeerSet {
     pub(crate) fn block_served(&mut self, id: PeerId, ctx: &Ctx) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.blocks_in_service = peer.blocks_in_service.saturating_sub(1);
+            if peer.list == BlockList::Served && peer.blocks_in_service == 0 {
+                peer.list = BlockList::Ended;
+                self.send(id, NetworkMessage::Inv(vec![Inventory::Block(ctx.chain.active_tip().hash)]));
+            }
         }
         self.serve(id, ctx);
         self.announce_blocks(ctx);
@@ -145,6 +165,9 @@ impl PeerSet {
                         missing.push(item);
                         continue;
                     };
+                    if peer.list == BlockList::UpTo(hash) {
+                        peer.list = BlockList::Served;
+                    }
                     let form = match item {
                         Inventory::Block(_) => BlockForm::WithoutWitnesses,
                         // BIP 152 allows the whole block as an answer to a request for a compact one.
@@ -267,4 +290,11 @@ fn new_headers(peer: &Peer, tip: &HeaderEntry, ctx: &Ctx) -> Option<Vec<bitcoin:
             return None;
         }
     }
+}
+
+/// The highest block of the active chain that a locator names; the genesis block if it names none.
+fn fork_height(locator: &[BlockHash], ctx: &Ctx) -> u32 {
+    let known = locator.iter().filter_map(|hash| ctx.chain.entry(hash));
+    let mut active = known.filter(|entry| entry.state == BlockState::Active);
+    active.next().map_or(0, |entry| entry.height)
 }

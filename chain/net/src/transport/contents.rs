@@ -100,6 +100,7 @@ fn decode_all(command: &str, mut payload: &[u8]) -> Result<NetworkMessage, encod
         "inv" => NetworkMessage::Inv(next(bytes)?),
         "getdata" => NetworkMessage::GetData(next(bytes)?),
         "notfound" => NetworkMessage::NotFound(next(bytes)?),
+        "getblocks" => NetworkMessage::GetBlocks(next(bytes)?),
         "getheaders" => NetworkMessage::GetHeaders(next(bytes)?),
         "headers" => NetworkMessage::Headers(headers(bytes)?),
         "block" => NetworkMessage::Block(next(bytes)?),

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use bitcoin::constants::genesis_block;
 use bitcoin::hashes::Hash;
-use bitcoin::{Network, Txid};
-use leyden_net::{BlockState, ChainView as _, DisconnectReason, Misbehavior, PeerId};
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::{GetBlocksMessage, Inventory};
+use bitcoin::{BlockHash, Network, Txid};
+use leyden_net::{BlockState, ChainView as _, Direction, DisconnectReason, Event, Misbehavior, PeerId};
 use proptest::prelude::*;
 
 use crate::chain::{START, spend};
+use crate::stage::Stage;
 use crate::world::{Nature, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -361,4 +364,41 @@ proptest! {
         world.run_for(10 * MINUTE);
         world.assert_agreement();
     }
+}
+
+#[test]
+fn blocks_are_listed_for_who_begins_without_headers() {
+    let mut stage = Stage::new();
+    for salt in 0..600 {
+        stage.chain.mine(START, 1_000 + salt, false);
+    }
+    let at: Vec<BlockHash> = (0..=620).map(|height| stage.chain.active_at(height).unwrap()).collect();
+    let tip = stage.chain.tip().hash;
+    let peer = stage.peer(Direction::Inbound);
+    let ask = |stage: &mut Stage, locator: Vec<BlockHash>, stop_hash: BlockHash| {
+        stage.sent.clear();
+        let message = GetBlocksMessage { version: 70_016, locator_hashes: locator, stop_hash };
+        stage.says(peer, NetworkMessage::GetBlocks(message));
+        let told = stage.sent_to(peer, "inv");
+        told.into_iter().find_map(|message| if let NetworkMessage::Inv(list) = message { Some(list) } else { None })
+    };
+    let nothing = BlockHash::all_zeros();
+    let list = ask(&mut stage, vec![nothing], nothing).unwrap();
+    assert_eq!((list.len(), list[0]), (500, Inventory::Block(at[1])));
+
+    // It asks on once it has the last of them, for which the tip is named.
+    stage.sent.clear();
+    stage.says(peer, NetworkMessage::GetData(vec![Inventory::WitnessBlock(at[500])]));
+    stage.event(Event::BlockServed { peer });
+    assert_eq!(stage.sent_to(peer, "inv"), [NetworkMessage::Inv(vec![Inventory::Block(tip)])]);
+    let rest = ask(&mut stage, vec![at[500]], nothing).unwrap();
+    assert_eq!((rest.len(), rest[119]), (120, Inventory::Block(tip)));
+    let some = ask(&mut stage, vec![at[10]], at[14]).unwrap();
+    assert_eq!(some, [11, 12, 13].map(|height| Inventory::Block(at[height])));
+    assert_eq!(ask(&mut stage, vec![tip], nothing), None);
+    assert!(stage.gone.is_empty());
+    for _ in 0..5 {
+        assert_eq!(ask(&mut stage, vec![nothing; 102], nothing), None);
+    }
+    assert_eq!(stage.gone, [(peer, DisconnectReason::Misbehaving(Misbehavior::Oversized))]);
 }
