@@ -11,14 +11,11 @@
 mod support;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     env,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,9 +24,9 @@ use ldk_node::{Event, NodeError, lightning_invoice::Bolt11Invoice, lightning_typ
 use leyden_client::cluster::wait_until;
 use serde_json::Value;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{JoinSet, block_in_place},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use support::{Kind, Ldk, chain};
@@ -38,6 +35,10 @@ use support::{Kind, Ldk, chain};
 const CAPACITY: u64 = 16_000_000;
 /// How long a payment may wait for room in the channel.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// HTLCs that a channel of LDK's holds, in either direction (`ChannelHandshakeConfig::our_max_accepted_htlcs`).
+const LDK_ROOM: usize = 50;
+/// How long LDK takes about to free a place: until a removed HTLC is out of both commitments.
+const UNTIL_FREE: Duration = Duration::from_millis(2);
 
 /// The load of `leyden bench payments --nodes 2`.
 #[derive(Parser)]
@@ -152,32 +153,21 @@ impl LdkPair {
     async fn pay(&self, count: usize, at_once: usize, amount: u64) -> Measured {
         let Self { payer, payee, ends, .. } = self;
         let had = payee.in_channels();
-        let invoices: Arc<Vec<Bolt11Invoice>> = Arc::new((0..count).map(|_| payee.invoice(amount)).collect());
-        let next = Arc::new(AtomicUsize::new(0));
+        let unpaid: VecDeque<Bolt11Invoice> = (0..count).map(|_| payee.invoice(amount)).collect();
+        let unpaid = Arc::new(Mutex::new(unpaid));
+        let room = Arc::new(Semaphore::new(LDK_ROOM));
         let mut workers = JoinSet::new();
         let begun = Instant::now();
         for _ in 0..at_once {
-            let (invoices, next, ends, payer) =
-                (Arc::clone(&invoices), Arc::clone(&next), Arc::clone(ends), Arc::clone(payer));
+            let (unpaid, room) = (Arc::clone(&unpaid), Arc::clone(&room));
+            let (ends, payer, payee) = (Arc::clone(ends), Arc::clone(payer), Arc::clone(payee));
             workers.spawn(async move {
                 let mut latencies = Vec::new();
-                while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (ended, mut end) = mpsc::unbounded_channel();
-                    let hash = PaymentHash(*AsRef::<[u8; 32]>::as_ref(invoice.payment_hash()));
-                    ends.lock().unwrap().insert(hash, ended);
+                loop {
+                    let Some(invoice) = unpaid.lock().unwrap().pop_front() else { break };
                     let begun = Instant::now();
-                    loop {
-                        match block_in_place(|| payer.node().bolt11_payment().send(invoice, None)) {
-                            Ok(_) | Err(NodeError::DuplicatePayment) => {
-                                if end.recv().await.unwrap() {
-                                    break;
-                                }
-                            }
-                            // The channel has no room until an earlier payment is out of both commitments.
-                            Err(_) => sleep(Duration::from_millis(2)).await,
-                        }
-                        assert!(begun.elapsed() < PATIENCE, "LDK takes no payment any more");
-                    }
+                    let _place = room.acquire().await.unwrap();
+                    pay_to_end(&payer, &payee, &ends, invoice).await;
                     latencies.push(begun.elapsed());
                 }
                 latencies
@@ -197,6 +187,35 @@ impl LdkPair {
             time.as_secs_f64() * 1e3
         };
         Measured { rate: count as f64 / took.as_secs_f64(), p50: percentile(50), p99: percentile(99) }
+    }
+}
+
+/// Pays until it has succeeded. LDK fails what finds no room in the channel, where removed HTLCs stay a little longer than
+/// their payments do. What was not sent at all is sent again; once LDK has taken a payment on, its failure is waited for, and
+/// the recipient makes another invoice: of the same hash LDK may say for ever that it is being paid.
+async fn pay_to_end(payer: &Ldk, payee: &Ldk, ends: &Ends, mut invoice: Bolt11Invoice) {
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "LDK takes no payment any more");
+        let hash = PaymentHash(*AsRef::<[u8; 32]>::as_ref(invoice.payment_hash()));
+        let (ended, mut end) = mpsc::unbounded_channel();
+        ends.lock().unwrap().insert(hash, ended);
+        let sent = block_in_place(|| payer.node().bolt11_payment().send(&invoice, None));
+        let good = match sent {
+            Ok(_) => timeout(PATIENCE, end.recv()).await.expect("LDK tells how a payment ends").unwrap(),
+            // No way was found, so nothing was sent.
+            Err(NodeError::PaymentSendingFailed) => false,
+            Err(error) => panic!("LDK does not pay: {error}"),
+        };
+        ends.lock().unwrap().remove(&hash);
+        if good {
+            return;
+        }
+        sleep(UNTIL_FREE).await;
+        if sent.is_ok() {
+            let amount = invoice.amount_milli_satoshis().unwrap() / 1_000;
+            invoice = block_in_place(|| payee.invoice(amount));
+        }
     }
 }
 
