@@ -91,6 +91,18 @@ fn told(refused: Result<Vec<u8>, Status>) -> String {
     refused.unwrap_err().message().to_owned()
 }
 
+/// What whoever pays believes of an offer of [`COINS`] on north.
+fn pays_for_coins(offer: Vec<u8>) -> SubmarineAcceptRequest {
+    SubmarineAcceptRequest {
+        offer,
+        pays: true,
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: north(),
+        ..SubmarineAcceptRequest::default()
+    }
+}
+
 /// Into the channel and out of it; each is killed once in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn coins_of_one_network_go_into_a_channel_on_the_other_and_out_of_it() {
@@ -103,14 +115,7 @@ async fn coins_of_one_network_go_into_a_channel_on_the_other_and_out_of_it() {
     let east = SubmarineQuoteRequest { coins_on: "east".to_owned(), ..quote.clone() };
     assert!(told(quoted(alice.south(), east).await).contains("this one is south, the other one north"));
     let offer = quoted(alice.south(), quote).await.unwrap();
-    let believed = SubmarineAcceptRequest {
-        offer,
-        pays: true,
-        coins: COINS,
-        payment: PAYMENT,
-        coins_on: north(),
-        ..SubmarineAcceptRequest::default()
-    };
+    let believed = pays_for_coins(offer);
     // The person says where both are, never the offer.
     let here = SubmarineAcceptRequest { coins_on: String::new(), ..believed.clone() };
     assert!(told(accepted(bob.south(), here).await).contains("accept it on south with --coins-on north"));
@@ -203,14 +208,7 @@ async fn coins_on_one_network_come_back_when_nobody_pays_on_the_other() {
     let soon = SubmarineQuoteRequest { refund_hours: 24, ..quote.clone() };
     assert!(told(quoted(alice.south(), soon).await).contains("seconds are left until the coins go back"));
     let offer = quoted(alice.south(), quote).await.unwrap();
-    let believed = SubmarineAcceptRequest {
-        offer,
-        pays: true,
-        coins: COINS,
-        payment: PAYMENT,
-        coins_on: north(),
-        ..SubmarineAcceptRequest::default()
-    };
+    let believed = pays_for_coins(offer);
     let acceptance = accepted(bob.south(), believed).await.unwrap();
     bob.daemon.kill();
     initiate(alice.south(), acceptance).await;
