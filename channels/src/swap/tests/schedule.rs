@@ -38,6 +38,27 @@ impl Dice {
     pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
+
+    /// Whether a data directory is put back to what it was when it was copied; at times it is copied.
+    pub fn puts_back(&mut self, older: &mut Option<Vec<u8>>, disk: &mut Option<Vec<u8>>) -> bool {
+        if self.percent(3) {
+            older.clone_from(disk);
+            return false;
+        }
+        let put_back = if self.percent(2) { older.take() } else { None };
+        let is_put_back = put_back.is_some();
+        *disk = put_back.or_else(|| disk.take());
+        is_put_back
+    }
+
+    /// Whether a process ends at a commit, and where.
+    pub fn crash(&mut self) -> Crash {
+        match self.below(20) {
+            0 => Crash::Before,
+            1 => Crash::After,
+            _ => Crash::Never,
+        }
+    }
 }
 
 /// How many seeds a test of schedules runs: more if `LEYDEN_SCHEDULES` says so.
@@ -167,20 +188,10 @@ impl Schedule {
         if dice.percent(5) {
             person.doubts = !person.doubts && dice.percent(50);
         }
-        if dice.percent(3) {
-            self.older[at] = person.disk.0.clone();
-        } else if dice.percent(2)
-            && let Some(older) = self.older[at].take()
-        {
-            person.disk.0 = Some(older);
+        if dice.puts_back(&mut self.older[at], &mut person.disk.0) {
             person.restart();
         }
-        let mut crash = || match dice.below(20) {
-            0 => Crash::Before,
-            1 => Crash::After,
-            _ => Crash::Never,
-        };
-        person.catch_up(chains, &mut crash);
+        person.catch_up(chains, &mut || dice.crash());
     }
 
     /// Every spend that this person can sign, whether or not it is fair, at a fee that beats the other's.

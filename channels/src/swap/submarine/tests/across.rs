@@ -19,7 +19,6 @@ use crate::{
         },
         tests::{
             chain::Chain,
-            person::Crash,
             schedule::{Dice, schedules},
             world::{ALICE, BEGIN, BOB, OWNERS, PURSE},
         },
@@ -367,20 +366,10 @@ impl Schedule {
         let dice = &mut self.dice;
         let (person, between) = self.world.person(role);
         person.doubts = dice.percent(10);
-        if dice.percent(3) {
-            self.older[at] = person.disk.0.clone();
-        } else if dice.percent(2)
-            && let Some(older) = self.older[at].take()
-        {
-            person.disk.0 = Some(older);
+        if dice.puts_back(&mut self.older[at], &mut person.disk.0) {
             person.restart();
         }
-        let mut crash = || match dice.below(20) {
-            0 => Crash::Before,
-            1 => Crash::After,
-            _ => Crash::Never,
-        };
-        person.catch_up(between, &mut crash);
+        person.catch_up(between, &mut || dice.crash());
     }
 }
 

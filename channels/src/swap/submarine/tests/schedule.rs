@@ -14,7 +14,6 @@ use crate::swap::{
     margins,
     submarine::{Direction, Lightning as Leg, Payment, Receipt},
     tests::{
-        person::Crash,
         schedule::{Dice, schedules},
         world::{ALICE, BOB},
     },
@@ -150,20 +149,10 @@ impl Schedule {
         // At times a stranger makes the tip doubtful; near the end for good.
         let is_late = tip >= refund_height(person.swap.offer()).saturating_sub(margins::redeem_blocks(&NORTH));
         person.doubts = dice.percent(if is_late { 100 } else { 20 });
-        if dice.percent(3) {
-            self.older[at] = person.disk.0.clone();
-        } else if dice.percent(2)
-            && let Some(older) = self.older[at].take()
-        {
-            person.disk.0 = Some(older);
+        if dice.puts_back(&mut self.older[at], &mut person.disk.0) {
             person.restart();
         }
-        let mut crash = || match dice.below(20) {
-            0 => Crash::Before,
-            1 => Crash::After,
-            _ => Crash::Never,
-        };
-        person.catch_up(between, &mut crash);
+        person.catch_up(between, &mut || dice.crash());
     }
 }
 
