@@ -39,7 +39,8 @@ const CAPACITY: i64 = 1_000_000_000;
     leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
     leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between\n  \
     leyden bench payments --towers 2                                    without watchtowers, then with two\n  \
-    leyden bench payments --concurrency 1 --count 500 --count-work      what one payment alone costs")]
+    leyden bench payments --concurrency 1 --count 500 --count-work      what one payment alone costs\n  \
+    leyden bench payments --count 50000 --restart                       how soon it serves again after kill -9")]
 pub(super) struct Payments {
     /// Daemons in a chain; payments go from the first to the last
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
@@ -59,6 +60,9 @@ pub(super) struct Payments {
     /// Count what a payment costs: curve operations, messages, synced writes; beside what the protocol needs of one alone
     #[arg(long)]
     count_work: bool,
+    /// Kill each daemon at the end, and measure how long it takes to serve again with all those payments behind it
+    #[arg(long)]
+    restart: bool,
 }
 
 /// One round of payments.
@@ -116,7 +120,8 @@ impl Payments {
         prepare(&mut nodes).await.map_err(failed)?;
         let measured = self.round(context, &nodes).await?;
         let Some(towers) = self.start_towers(context, &nodes).await? else {
-            return self.show(context, &measured, None);
+            let restarts = self.restarts(context, &mut nodes).await.map_err(failed)?;
+            return self.show(context, &measured, None, &restarts);
         };
         let guarded = self.round(context, &nodes).await?;
         let begun = Instant::now();
@@ -129,8 +134,30 @@ impl Payments {
             .await
             .map_err(failed)?;
         }
+        let lag = begun.elapsed();
         drop(towers);
-        self.show(context, &measured, Some((&guarded, begun.elapsed())))
+        let restarts = self.restarts(context, &mut nodes).await.map_err(failed)?;
+        self.show(context, &measured, Some((&guarded, lag)), &restarts)
+    }
+
+    /// How long each daemon takes from its start until it serves, if that is wanted: all were killed without notice.
+    async fn restarts(
+        &self,
+        context: &Context,
+        nodes: &mut [DaemonProcess],
+    ) -> Result<Vec<(String, Duration)>, ClusterError> {
+        if !self.restart {
+            return Ok(Vec::new());
+        }
+        context.note("killing each daemon and starting it again");
+        let mut restarts = Vec::new();
+        for node in nodes {
+            node.kill();
+            let begun = Instant::now();
+            node.start().await?;
+            restarts.push((node.name().to_owned(), begun.elapsed()));
+        }
+        Ok(restarts)
     }
 
     /// Makes invoices, then pays them.
@@ -218,6 +245,7 @@ impl Payments {
         context: &Context,
         measured: &Measured,
         guarded: Option<(&Measured, Duration)>,
+        restarts: &[(String, Duration)],
     ) -> Result<(), CliError> {
         let latencies = &measured.latencies;
         let failures = self.count - latencies.len() + guarded.map_or(0, |(one, _)| self.count - one.latencies.len());
@@ -263,6 +291,16 @@ impl Payments {
                 ),
                 ("all covered", format!("{:.1} s after the last payment", lag.as_secs_f64())),
             ]);
+        }
+        if !restarts.is_empty() {
+            let seconds = |time: &Duration| time.as_secs_f64();
+            let each = restarts.iter().map(|(name, time)| format!("{name} {:.3} s", seconds(time)));
+            let each: Vec<_> = each.collect();
+            facts.push(("serves again after kill -9", each.join(", ")));
+            if let Some(value) = value.as_object_mut() {
+                let of = |(name, time): &(String, Duration)| json!({ "name": name, "seconds": seconds(time) });
+                value.insert("restarts".to_owned(), restarts.iter().map(of).collect());
+            }
         }
         if let (false, Some(value)) = (measured.work.is_empty(), value.as_object_mut()) {
             let of = |share: &Share| json!({ "name": share.name, "each": share.each, "needed_alone": share.needed });
