@@ -21,7 +21,7 @@ use leyden_channels::{
     channel::{Backing, Channel, ChannelPolicy, Key, Origin, Outbox, OwedSettlement, RestoreError},
     gossip::serving::FLUSH_SECONDS,
     onchain,
-    payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
+    payment::{self, InvoiceNetwork},
     switch::{ForwardPolicy, SwitchEvent},
     types::{ChannelId, FeeratePerKw, Height, UnixTime},
     wire::{Feature, Features, NodeAddress},
@@ -294,8 +294,10 @@ impl Runtime {
             backups,
             towers,
             swaps,
-            invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
-            payments: Mutex::new(load_payments(&store)?),
+            invoices: Mutex::new(
+                payment::start::invoices(&store, store.invoice_number()?)?.taking_keysend(accept_keysend),
+            ),
+            payments: Mutex::new(payment::start::payments(&store, store.payment_numbers()?)?),
             payment_times: PaymentTimes::default(),
             directory: store.directory()?,
             store,
@@ -659,21 +661,6 @@ fn announced_addresses(announce: &[SocketAddr], listen: SocketAddr, is_regtest: 
         return vec![node_address(&listen)];
     }
     announce.iter().map(node_address).collect()
-}
-
-fn load_invoices(store: &Store) -> Result<Invoices, StoreError> {
-    let records = store.core_records(&Key::all_invoices_prefix())?;
-    let invoices = records.iter().map(|(_, value)| record::decode_invoice(value)).collect::<Result<Vec<_>, _>>();
-    let invoices = Invoices::restore(invoices.map_err(|error| store.damaged(&error.to_string()))?);
-    Ok(invoices.numbered_after(store.invoice_number()?))
-}
-
-fn load_payments(store: &Store) -> Result<Payments, StoreError> {
-    let records = store.core_records(&Key::all_payments_prefix())?;
-    let payments = records.iter().map(|(_, value)| record::decode_payment(value)).collect::<Result<Vec<_>, _>>();
-    let mut payments = Payments::restore(payments.map_err(|error| store.damaged(&error.to_string()))?);
-    payments.begin_after(store.payment_numbers()?);
-    Ok(payments)
 }
 
 /// Coins that were leased before a restart are so still; what is over is forgotten.

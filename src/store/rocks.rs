@@ -13,9 +13,16 @@ use std::{
     time::Instant,
 };
 
-use leyden_channels::channel::{Persist, Write};
+use leyden_channels::{
+    channel::{Key, Persist, Write},
+    payment::{
+        record,
+        start::{Naming, Rows},
+    },
+};
 use rocksdb::{
-    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options,
+    WriteBatch, WriteOptions,
 };
 
 use super::CoreKey;
@@ -24,7 +31,11 @@ use crate::{
     wallet::onchain::{ChangeLog, WalletError},
 };
 
-const FORMAT: u32 = 1;
+/// Format 1 did not name the invoices and payments that are not over.
+const FORMAT: u32 = 2;
+
+/// What a database keeps in memory of what it has read, in all its tables.
+const CACHE_BYTES: usize = 64 << 20;
 
 const CORE: &str = "core";
 const WALLET: &str = "wallet";
@@ -113,13 +124,40 @@ impl Store {
         let mut options = Options::default();
         // Records are small and rewritten often: most die in the memtable, so a large one saves compactions.
         options.set_write_buffer_size(32 << 20);
-        let db = open_database(path, options, open_files, &FAMILIES, Options::default)?;
+        // Read again after a crash, a tenth of a second for each 40 MB: this is when the next start takes longest.
+        options.set_max_total_wal_size(40 << 20);
+        let db = open_database(path, options, open_files, &FAMILIES, |_| {})?;
         let next_wallet_entry = Arc::new(AtomicU64::new(0));
         let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry, counters: Counters::default() };
-        if is_new(path, store.get(META, META_FORMAT)?, FORMAT)? {
-            store.put(META, META_FORMAT, &FORMAT.to_be_bytes())?;
-        }
+        let writes = match stored_format(path, store.get(META, META_FORMAT)?, FORMAT)? {
+            Some(FORMAT) => return Ok(store),
+            Some(_) => store.names_of_open()?,
+            None => Vec::new(),
+        };
+        // With the format, so that it is done whole or not at all.
+        let mut batch = store.batch(writes)?;
+        batch.put_cf(store.family(META)?, META_FORMAT, FORMAT.to_be_bytes());
+        store.write(batch)?;
         Ok(store)
+    }
+
+    /// What a database of format 1 lacks.
+    fn names_of_open(&self) -> Result<Vec<Write<CoreKey>>, StoreError> {
+        let damaged = |error: record::RecordError| self.damaged(&error.to_string());
+        let mut naming = Naming::default();
+        self.each(CORE, &Key::all_invoices_prefix(), |_, value| {
+            naming.invoice(&record::decode_invoice(value).map_err(damaged)?);
+            Ok(())
+        })?;
+        self.each(CORE, &Key::all_payments_prefix(), |_, value| {
+            naming.payment(&record::decode_payment(value).map_err(damaged)?);
+            Ok(())
+        })?;
+        let writes = naming.writes().into_iter().map(|write| match write {
+            Write::Put { key, value } => Write::Put { key: key.into(), value },
+            Write::Delete { key } => Write::Delete { key: key.into() },
+        });
+        Ok(writes.collect())
     }
 
     /// The same database, whose happenings are counted there.
@@ -308,14 +346,39 @@ impl Store {
 
     fn keys(&self, family: &str, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut keys = Vec::new();
+        self.each(family, prefix, |key, _| {
+            keys.push(key.to_vec());
+            Ok(())
+        })?;
+        Ok(keys)
+    }
+
+    /// Shows the rows whose keys begin with `prefix`, in their order.
+    fn each(
+        &self,
+        family: &str,
+        prefix: &[u8],
+        mut look: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut rows = self.db.raw_iterator_cf(self.family(family)?);
         rows.seek(prefix);
-        while let Some(key) = rows.key().filter(|key| key.starts_with(prefix)) {
-            keys.push(key.to_vec());
+        while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(prefix)) {
+            look(key, value)?;
             rows.next();
         }
-        rows.status().map_err(|error| self.damaged(error.as_ref()))?;
-        Ok(keys)
+        rows.status().map_err(|error| self.damaged(error.as_ref()))
+    }
+
+    fn batch(&self, writes: Vec<Write<CoreKey>>) -> Result<WriteBatch, StoreError> {
+        let core = self.family(CORE)?;
+        let mut batch = WriteBatch::default();
+        for write in writes {
+            match write {
+                Write::Put { key, value } => batch.put_cf(core, key.encode(), value),
+                Write::Delete { key } => batch.delete_cf(core, key.encode()),
+            }
+        }
+        Ok(batch)
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -346,17 +409,16 @@ impl Store {
     }
 }
 
-/// Opens or creates a database with these tables, each with `family`'s options, and with so many files open at once.
+/// Opens or creates a database with these tables, whose options `set` changes, and with so many files open at once.
 pub(super) fn open_database(
     path: &Path,
     mut options: Options,
     open_files: u32,
     known: &[&str],
-    family: impl Fn() -> Options,
+    set: impl FnOnce(&mut Options),
 ) -> Result<DB, StoreError> {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_total_wal_size(128 << 20);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
     // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
@@ -369,16 +431,22 @@ pub(super) fn open_database(
         let stored = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
         families.extend(stored.into_iter().filter(|name| !known.contains(&name.as_str())));
     }
-    let families = families.into_iter().map(|name| (name, family()));
+    // Copies share a cache; options that are none make one of their own each, which takes milliseconds.
+    let mut usual = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    usual.set_block_based_table_factory(&table);
+    set(&mut usual);
+    let families = families.into_iter().map(|name| (name, usual.clone()));
     DB::open_cf_with_opts(&options, path, families).map_err(|error| open_error(path, &error))
 }
 
-/// Whether a database has no format yet; an error if it has one that we cannot read.
-pub(super) fn is_new(path: &Path, stored: Option<Vec<u8>>, newest: u32) -> Result<bool, StoreError> {
-    let Some(bytes) = stored else { return Ok(true) };
+/// The format of a database, `None` of a new one; an error if we cannot read it.
+pub(super) fn stored_format(path: &Path, stored: Option<Vec<u8>>, newest: u32) -> Result<Option<u32>, StoreError> {
+    let Some(bytes) = stored else { return Ok(None) };
     match bytes.try_into().map(u32::from_be_bytes) {
         Ok(found) if found > newest => Err(StoreError::Newer { path: path.into(), found }),
-        Ok(_) => Ok(false),
+        Ok(found) => Ok(Some(found)),
         Err(_) => Err(StoreError::Damaged { path: path.into(), what: "its format is unreadable".to_owned() }),
     }
 }
@@ -402,18 +470,31 @@ impl Persist<CoreKey> for Store {
     type Error = StoreError;
 
     fn commit(&mut self, writes: Vec<Write<CoreKey>>) -> Result<(), StoreError> {
-        let core = self.family(CORE)?;
-        let mut batch = WriteBatch::default();
-        for write in writes {
-            match write {
-                Write::Put { key, value } => batch.put_cf(core, key.encode(), value),
-                Write::Delete { key } => batch.delete_cf(core, key.encode()),
-            }
-        }
+        let batch = self.batch(writes)?;
         let (rows, bytes, begun) = (batch.len(), batch.size_in_bytes(), Instant::now());
         self.write(batch)?;
         self.counters.commit(Commit { database: Database::Node, rows, bytes, took: begun.elapsed() });
         Ok(())
+    }
+}
+
+impl Rows for Store {
+    type Error = StoreError;
+
+    fn row(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        self.core_record(&key.encode())
+    }
+
+    fn keys(&self, prefix: &[u8]) -> Result<Vec<Key>, StoreError> {
+        Ok(self.core_keys(prefix)?.iter().filter_map(|key| Key::decode(key)).collect())
+    }
+
+    fn last_key(&self, prefix: &[u8]) -> Result<Option<Key>, StoreError> {
+        Ok(self.last_core_record(prefix)?.and_then(|(key, _)| Key::decode(&key)))
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        Self::damaged(self, what)
     }
 }
 
@@ -459,6 +540,15 @@ fn wallet_error(error: StoreError) -> WalletError {
 
 #[cfg(test)]
 mod tests {
+    use leyden_channels::{
+        channel::Outbox,
+        payment::{
+            outgoing::{Numbers, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest, Payments},
+            start,
+        },
+        types::{Msat, PaymentHash, UnixTime},
+    };
+
     use super::*;
 
     #[test]
@@ -479,6 +569,64 @@ mod tests {
         store.put(META, META_FORMAT, &9_u32.to_be_bytes()).unwrap();
         drop(store);
         assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 9, .. })));
+    }
+
+    fn commit(store: &mut Store, outbox: Outbox<PaymentEffect>) {
+        Outbox::commit_all(vec![outbox.with_keys::<CoreKey>()], store).unwrap();
+    }
+
+    /// Begins a payment.
+    fn begin(store: &mut Store, payments: &mut Payments, tag: u8) -> PaymentHash {
+        let hash = PaymentHash([tag; 32]);
+        let node = secp256k1::SecretKey::from_slice(&[9; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let request = PaymentRequest {
+            payment_hash: hash,
+            destination: node,
+            amount: Msat(1_000),
+            payment_secret: None,
+            payment_metadata: None,
+            final_cltv_delta: 18,
+            max_fee: Msat(0),
+            deadline: UnixTime(100),
+            bolt11: String::new(),
+            hints: Vec::new(),
+            limits: PaymentLimits {
+                max_parts: 1,
+                max_part: None,
+                max_cltv: None,
+                outgoing: Vec::new(),
+                last_hop: None,
+                time_pref: 0,
+            },
+            keysend: None,
+            custom_records: Vec::new(),
+        };
+        commit(store, payments.start(request, None, UnixTime(1)).unwrap());
+        hash
+    }
+
+    #[test]
+    fn a_start_knows_what_is_open_in_a_database_of_an_earlier_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        let mut payments = Payments::default();
+        let over = begin(&mut store, &mut payments, 1);
+        let open = begin(&mut store, &mut payments, 2);
+        commit(&mut store, payments.no_route(&over, PaymentFailure::NoRoute, UnixTime(2)));
+        // As format 1 would have left it.
+        let names = |store: &Store| store.core_keys(&Key::all_open_payments_prefix()).unwrap();
+        assert_eq!(names(&store), [Key::OpenPayment(2).encode()]);
+        let name = CoreKey::from(Key::OpenPayment(2));
+        store.commit(vec![Write::Delete { key: name }]).unwrap();
+        store.put(META, META_FORMAT, &1_u32.to_be_bytes()).unwrap();
+        drop(store);
+        for _ in 0..2 {
+            let store = Store::open(folder.path()).unwrap();
+            assert_eq!(names(&store), [Key::OpenPayment(2).encode()]);
+            let started = start::payments(&store, Numbers::default()).unwrap();
+            assert_eq!((started.pending(&open).is_some(), started.pending(&over).is_some()), (true, false));
+            assert_eq!(started.last_index(), 2);
+        }
     }
 
     #[test]

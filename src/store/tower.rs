@@ -33,7 +33,7 @@ use leyden_watchtower::{
 use rocksdb::{BlockBasedOptions, ColumnFamily, DB, Options, ReadOptions, WriteBatch, WriteOptions};
 use tracing::error;
 
-use super::rocks::{StoreError, is_new, open_database};
+use super::rocks::{StoreError, open_database, stored_format};
 use crate::counters::{Commit, Counters, Database};
 
 const FORMAT: u32 = 1;
@@ -100,13 +100,11 @@ const fn table_of(key: &Key) -> Table {
     }
 }
 
-fn family_options() -> Options {
+fn set_family_options(options: &mut Options) {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_size(BLOCK_SIZE);
-    let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(WRITE_BUFFER);
-    options
 }
 
 /// The open database; clones share it.
@@ -123,11 +121,13 @@ pub(crate) struct TowerStore {
 impl TowerStore {
     /// Opens or creates the database at `path`, with so many files open at once.
     pub(crate) fn open(path: &Path, open_files: u32) -> Result<Self, StoreError> {
-        let db = open_database(path, Options::default(), open_files, &FAMILIES, family_options)?;
+        let mut options = Options::default();
+        options.set_max_total_wal_size(128 << 20);
+        let db = open_database(path, options, open_files, &FAMILIES, set_family_options)?;
         let store = Self { db: Arc::new(db), path: path.into(), deleted: Arc::default(), unnamed: Arc::default() };
         let stored =
             store.db.get_cf(store.family(META)?, META_FORMAT).map_err(|error| store.damaged(error.as_ref()))?;
-        if is_new(path, stored, FORMAT)? {
+        if stored_format(path, stored, FORMAT)?.is_none() {
             let mut batch = WriteBatch::default();
             batch.put_cf(store.family(META)?, META_FORMAT, FORMAT.to_be_bytes());
             store.write(batch)?;

@@ -8,7 +8,7 @@
 //! `bdk_wallet` knows one account. Its graph takes any transaction, and its change sets any account's count of addresses, so
 //! the second account is an index of scripts beside it; what concerns that one alone is handed to the graph here.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bdk_wallet::{
     KeychainKind, Update, Wallet,
@@ -76,13 +76,15 @@ impl Accounts {
     /// With what was saved of both accounts.
     pub(super) fn of(segwit: Wallet, root: Xpriv, look_ahead: u32, saved: &IndexChanges) -> Result<Self, WalletError> {
         let damaged = |error: &dyn std::fmt::Display| WalletError::Damaged(error.to_string());
-        let mut taproot = KeychainTxOutIndex::new(look_ahead, false);
+        // Scripts are kept once they are derived: to derive a thousand at each start takes a tenth of a second.
+        let mut taproot = KeychainTxOutIndex::from_changeset(look_ahead, true, saved.clone());
         for branch in [KeychainKind::External, KeychainKind::Internal] {
             let (descriptor, ..) = Bip86(root, branch).build(root.network).map_err(|error| damaged(&error))?;
             taproot.insert_descriptor(branch, descriptor).map_err(|error| damaged(&error))?;
         }
-        taproot.apply_changeset(saved.clone());
-        let mut staged = IndexChanges::default();
+        // What was derived now.
+        let mut staged = taproot.reveal_to_target_multi(&BTreeMap::new());
+        staged.spk_cache.retain(|_, scripts| !scripts.is_empty());
         for node in segwit.tx_graph().full_txs() {
             staged.merge(taproot.index_tx(&node.tx));
         }

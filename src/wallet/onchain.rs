@@ -165,6 +165,7 @@ impl OnchainWallet {
                 .network(network)
                 .genesis_hash(genesis)
                 .lookahead(look_ahead)
+                .use_spk_cache(true)
                 .create_wallet_no_persist()
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?;
             if let Some(change) = wallet.take_staged() {
@@ -183,6 +184,7 @@ impl OnchainWallet {
                 .check_network(network)
                 .check_genesis_hash(genesis)
                 .lookahead(look_ahead)
+                .use_spk_cache(true)
                 .load_wallet_no_persist(whole)
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?
                 .ok_or_else(|| WalletError::Damaged("it is empty".into()))?;

@@ -21,6 +21,11 @@
 //!   12 number                forward      that earned a fee
 //!   13 channel number        backup       a revoked state of the peer's, until the towers have it
 //!   14                       towers       everything else of the towers' client, which has keys of its own
+//!   15 channel id            final HTLC   how it has ended, for people
+//!   16 number                nothing      an invoice that is not over; its own row is there too
+//!   17                       number       of the invoice that was settled last, among the settled ones
+//!   18 number                nothing      a payment that is not over; its own row is there too
+//!   19                       attempt      the last one that was made of any payment
 //! ```
 //!
 //! Promises: all that a live channel is restored from lies under one prefix ([`Key::live_prefix`]), and what piles
@@ -78,6 +83,12 @@ pub enum Key {
         channel: ChannelId,
         number: CommitmentNumber,
     },
+    /// Names an invoice that is not over, by its number.
+    OpenInvoice(u64),
+    LastSettled,
+    /// Names a payment that is not over, by its number.
+    OpenPayment(u64),
+    LastAttempt,
 }
 
 const LIVE: u8 = 1;
@@ -95,6 +106,10 @@ const FORWARD: u8 = 0x12;
 const TOWER_BACKUP: u8 = 0x13;
 // 0x14 is the towers' client's.
 const FINAL_HTLC: u8 = 0x15;
+const OPEN_INVOICE: u8 = 0x16;
+const LAST_SETTLED: u8 = 0x17;
+const OPEN_PAYMENT: u8 = 0x18;
+const LAST_ATTEMPT: u8 = 0x19;
 
 const TERMS: u8 = 0;
 const STATE: u8 = 1;
@@ -144,6 +159,10 @@ impl Key {
             Self::Forward(number) => put(FORWARD, &number.to_be_bytes(), &[]),
             Self::FinalHtlc { channel, id } => put(FINAL_HTLC, &channel.0, &id.0.to_be_bytes()),
             Self::TowerBackup { channel, number } => put(TOWER_BACKUP, &channel.0, &number.0.to_be_bytes()),
+            Self::OpenInvoice(number) => put(OPEN_INVOICE, &number.to_be_bytes(), &[]),
+            Self::LastSettled => put(LAST_SETTLED, &[], &[]),
+            Self::OpenPayment(number) => put(OPEN_PAYMENT, &number.to_be_bytes(), &[]),
+            Self::LastAttempt => put(LAST_ATTEMPT, &[], &[]),
         }
         out
     }
@@ -207,6 +226,10 @@ impl Key {
                 let (channel, rest) = of_channel(rest)?;
                 Some(Self::TowerBackup { channel, number: CommitmentNumber(number(rest)?) })
             }
+            OPEN_INVOICE => number(rest).map(Self::OpenInvoice),
+            LAST_SETTLED => rest.is_empty().then_some(Self::LastSettled),
+            OPEN_PAYMENT => number(rest).map(Self::OpenPayment),
+            LAST_ATTEMPT => rest.is_empty().then_some(Self::LastAttempt),
             _ => None,
         }
     }
@@ -249,6 +272,16 @@ impl Key {
     /// What every key of every payment begins with.
     pub const fn all_payments_prefix() -> [u8; 1] {
         [PAYMENT]
+    }
+
+    /// What every name of an invoice that is not over begins with.
+    pub const fn all_open_invoices_prefix() -> [u8; 1] {
+        [OPEN_INVOICE]
+    }
+
+    /// What every name of a payment that is not over begins with.
+    pub const fn all_open_payments_prefix() -> [u8; 1] {
+        [OPEN_PAYMENT]
     }
 
     /// What every key begins with under which earlier versions kept the enforcement of closing channels.
@@ -298,7 +331,11 @@ impl Key {
             | Self::Payment(_)
             | Self::PaymentIndex(_)
             | Self::SeenOnion { .. }
-            | Self::Forward(_) => None,
+            | Self::Forward(_)
+            | Self::OpenInvoice(_)
+            | Self::LastSettled
+            | Self::OpenPayment(_)
+            | Self::LastAttempt => None,
             Self::Terms(channel)
             | Self::State(channel)
             | Self::Signatures(channel)
@@ -382,6 +419,10 @@ mod tests {
             Key::ForwardPolicy(channel),
             Key::SeenOnion { expiry: CltvExpiry(700), fingerprint: u64::MAX },
             Key::Forward(3),
+            Key::OpenInvoice(4),
+            Key::LastSettled,
+            Key::OpenPayment(5),
+            Key::LastAttempt,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

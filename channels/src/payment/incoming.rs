@@ -311,7 +311,7 @@ impl Arrived {
 }
 
 impl Invoices {
-    /// From the stored records, in any order.
+    /// From the stored records, in any order. Without those that are over, [`super::start`] knows the last numbers.
     pub fn restore(records: impl IntoIterator<Item = Invoice>) -> Self {
         let mut invoices = Self::default();
         for invoice in records {
@@ -335,9 +335,15 @@ impl Invoices {
         self
     }
 
-    /// Numbers up to this one were given, although the last of them may be forgotten.
+    /// Numbers up to this one were given, although the last of them may be over or forgotten.
     pub fn numbered_after(mut self, last: u64) -> Self {
         self.last_index = self.last_index.max(last);
+        self
+    }
+
+    /// So many were settled before.
+    pub(super) fn settled_after(mut self, last: u64) -> Self {
+        self.last_settle_index = self.last_settle_index.max(last);
         self
     }
 
@@ -601,6 +607,7 @@ impl Invoices {
         for part in &open.parts {
             fulfill(outbox, &part.arrived, preimage);
         }
+        outbox.put(Key::LastSettled, self.last_settle_index.to_be_bytes().to_vec());
         save(outbox, &invoice);
     }
 }
@@ -693,7 +700,13 @@ fn reject(outbox: &mut Outbox<InvoiceEffect>, arrived: &Arrived, failure: &Failu
     });
 }
 
+/// An invoice that is not over is named as such with its record: a start looks for no other.
 fn save(outbox: &mut Outbox<InvoiceEffect>, invoice: &Invoice) {
     outbox.put(Key::Invoice(invoice.index), record::encode_invoice(invoice));
+    let name = Key::OpenInvoice(invoice.index);
+    match invoice.state {
+        InvoiceState::Open | InvoiceState::Accepted(_) => outbox.put(name, Vec::new()),
+        InvoiceState::Settled(_) | InvoiceState::Canceled => outbox.delete(name),
+    }
     outbox.emit(InvoiceEffect::Updated(Box::new(invoice.clone())));
 }

@@ -5,12 +5,14 @@
 //! - [`outgoing`]: payments that we make, their attempts and outcomes.
 //! - [`route`]: a route through the network.
 //! - [`record`]: how invoices and payments are stored.
+//! - [`start`]: what of them a start reads.
 
 pub mod incoming;
 pub mod invoice;
 pub mod outgoing;
 pub mod record;
 pub mod route;
+pub mod start;
 
 #[cfg(test)]
 mod incoming_tests;

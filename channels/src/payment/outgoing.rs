@@ -291,7 +291,7 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// From the stored records, in any order.
+    /// From the stored records, in any order. Without those that are over, [`super::start`] knows the last numbers.
     pub fn restore(records: impl IntoIterator<Item = Payment>) -> Self {
         let mut payments = Self::default();
         for payment in records {
@@ -599,6 +599,7 @@ fn offer(
         outbox.emit(PaymentEffect::Offer { route: Box::new(route.clone()), htlc: Box::new(htlc) });
         payment.attempts.push(Attempt { id, route, session_key, at: now, state: AttemptState::InFlight });
     }
+    outbox.put(Key::LastAttempt, last_attempt.to_be_bytes().to_vec());
     save(outbox, payment);
     Ok(last_attempt)
 }
@@ -618,8 +619,14 @@ const MPP_TIMEOUT: u16 = 23;
 const CHANNEL_FAILURE: u16 = 8;
 const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
 
+/// A payment that is not over is named as such with its record: a start looks for no other.
 fn save(outbox: &mut Outbox<PaymentEffect>, payment: &Payment) {
     outbox.put(Key::Payment(payment.index), record::encode_payment(payment));
+    let name = Key::OpenPayment(payment.index);
+    match payment.state {
+        PaymentState::Pending => outbox.put(name, Vec::new()),
+        PaymentState::Succeeded { .. } | PaymentState::Failed { .. } => outbox.delete(name),
+    }
     outbox.emit(PaymentEffect::Updated(Box::new(payment.clone())));
 }
 

@@ -64,6 +64,18 @@ pub(in crate::wallet) fn next_block(previous: BlockHash, nonce: u32, transaction
 }
 
 #[test]
+fn scripts_are_derived_once_and_kept() {
+    let log = MemoryLog::default();
+    drop(open(&log));
+    let kept = log.load().unwrap();
+    let scripts = merged(&kept).unwrap().indexer.spk_cache;
+    assert_eq!(scripts.len(), 4, "two branches of two accounts each");
+    assert!(scripts.values().all(|of_branch| of_branch.len() >= 100));
+    drop(open(&log));
+    assert_eq!(log.load().unwrap(), kept);
+}
+
+#[test]
 fn restored_wallet_knows_its_coins_and_gives_no_address_twice() {
     let log = MemoryLog::default();
     let wallet = open(&log);

@@ -164,17 +164,18 @@ fn open_database(path: &Path, cache_bytes: usize, open_files: u32, prunes: bool)
         let stored = DB::list_cf(&options, path).map_err(|error| classify(path, &error))?;
         names.extend(stored.into_iter().filter(|name| !family::ALL.contains(&name.as_str()) && name != "default"));
     }
+    // Each set of options that is not a copy makes a cache of its own first, which takes milliseconds.
+    let usual = Options::default();
     let families = names.into_iter().map(|name| {
-        let options = family_options(&name, &cache, prunes);
+        let options = family_options(&name, usual.clone(), &cache, prunes);
         ColumnFamilyDescriptor::new(name, options)
     });
     DB::open_cf_descriptors(&options, path, families).map_err(|error| classify(path, &error))
 }
 
-fn family_options(name: &str, cache: &Cache, prunes: bool) -> Options {
+fn family_options(name: &str, mut options: Options, cache: &Cache, prunes: bool) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    let mut options = Options::default();
     match name {
         // Looked up by keys that are often absent.
         family::COINS | family::TXIDS | family::SPENDS | family::FILTER_HEADERS => table.set_bloom_filter(10.0, false),

@@ -82,7 +82,11 @@ impl Rows {
                 | Key::SeenOnion { .. }
                 | Key::Forward(_)
                 | Key::FinalHtlc { .. }
-                | Key::TowerBackup { .. } => {}
+                | Key::TowerBackup { .. }
+                | Key::OpenInvoice(_)
+                | Key::LastSettled
+                | Key::OpenPayment(_)
+                | Key::LastAttempt => {}
             }
         }
         Ok(all)

@@ -14,8 +14,8 @@ use crate::channel::*;
 use crate::keys::secp;
 use crate::onchain::FeeEstimates;
 use crate::payment::incoming::{Invoice, InvoiceCtx, Invoices};
-use crate::payment::outgoing::{Payment, Payments};
-use crate::payment::record;
+use crate::payment::outgoing::{Numbers, Payment, Payments};
+use crate::payment::{record, start};
 use crate::switch::grace::ForwardPolicies;
 use crate::switch::*;
 use crate::types::*;
@@ -93,10 +93,9 @@ impl Node {
         } else {
             Switch::restore(of_switch, channels.values()).unwrap()
         };
-        let invoices = rows.iter().filter(|(key, _)| matches!(key, Key::Invoice(_)));
-        let invoices = Invoices::restore(invoices.map(|(_, bytes)| record::decode_invoice(bytes).unwrap()));
-        let payments = rows.iter().filter(|(key, _)| matches!(key, Key::Payment(_)));
-        let payments = Payments::restore(payments.map(|(_, bytes)| record::decode_payment(bytes).unwrap()));
+        let invoices = start::invoices(&rows, 0).unwrap();
+        let payments = start::payments(&rows, Numbers::default()).unwrap();
+        assert_nothing_is_forgotten(&rows, &invoices, &payments);
         if bug != Bug::ForgottenEnforcements {
             channels.values().filter_map(Channel::resolution).for_each(|one| wallet.set_aside_again(one));
         }
@@ -179,4 +178,17 @@ pub(super) fn node_secret(index: usize) -> SecretKey {
 
 pub(super) fn node_key(index: usize) -> PublicKey {
     node_secret(index).public_key(secp())
+}
+
+/// What a start reads is what all the records say.
+fn assert_nothing_is_forgotten(rows: &BTreeMap<Key, Vec<u8>>, invoices: &Invoices, payments: &Payments) {
+    let invoice =
+        |(key, bytes): (&Key, &Vec<u8>)| matches!(key, Key::Invoice(_)).then(|| record::decode_invoice(bytes).unwrap());
+    let payment =
+        |(key, bytes): (&Key, &Vec<u8>)| matches!(key, Key::Payment(_)).then(|| record::decode_payment(bytes).unwrap());
+    let all = Invoices::restore(rows.iter().filter_map(invoice));
+    assert_eq!(format!("{invoices:?}"), format!("{all:?}"));
+    let all = Payments::restore(rows.iter().filter_map(payment));
+    assert_eq!(payments.numbers(), all.numbers());
+    assert!(payments.under_way().eq(all.under_way()));
 }
