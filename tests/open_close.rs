@@ -66,7 +66,12 @@ async fn live_a_life(pair: &Pair, kind: CommitmentType, closer: &DaemonProcess) 
     let closed_before = closed(alice).await.len();
 
     // The stream of the opening: broadcast, then usable.
-    let request = OpenChannelRequest { commitment_type: kind.into(), ..open_request(bob, CAPACITY, PUSHED).await };
+    let close_address = alice.new_address().await.unwrap();
+    let request = OpenChannelRequest {
+        commitment_type: kind.into(),
+        close_address: close_address.clone(),
+        ..open_request(bob, CAPACITY, PUSHED).await
+    };
     let mut opening = alice.client().unwrap().lightning().open_channel(request).await.unwrap().into_inner();
     let first = opening.next().await.unwrap().unwrap().update.unwrap();
     let OpenUpdate::ChanPending(funding) = first else { panic!("{first:?}") };
@@ -90,9 +95,11 @@ async fn live_a_life(pair: &Pair, kind: CommitmentType, closer: &DaemonProcess) 
     for channel in [&a, &b] {
         assert_eq!(channel.commitment_type(), kind);
         assert_eq!(channel.capacity, CAPACITY);
+        assert_eq!(channel.push_amount_sat, u64::try_from(PUSHED).unwrap());
         assert_eq!(delays(channel), (1000, 1000), "the paper's delay on both sides");
     }
     check(&a, &b, PUSHED);
+    assert_eq!((&a.close_address, &b.close_address), (&close_address, &String::new()));
 
     // Payments both ways.
     let payment = alice.pay(bob.invoice(50_000, "one").await.unwrap()).await.unwrap();

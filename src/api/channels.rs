@@ -179,7 +179,9 @@ pub(crate) struct ChannelInfo {
     /// Of our present commitment transaction.
     pub commitment_number: CommitmentNumber,
     pub htlcs: Vec<ChannelHtlc>,
-    pub push: Msat,
+    /// What the opener gave to the other side at the opening; not known of channels that earlier versions opened.
+    pub push: Option<Msat>,
+    /// Where our balance has to go on a cooperative close, if we said so at the opening.
     pub shutdown_address: Option<Address>,
     /// What holds for us: chosen by the remote side, but for the dust limit.
     pub local: ChannelConstraints,

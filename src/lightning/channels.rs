@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Address, Amount, OutPoint, ScriptBuf};
 use leyden_channels::{
     channel::{
         ChannelType, CloseRequest, EstablishedSummary, FundingSpend, FundingState, LARGE_CHANNEL, OpenOverrides,
@@ -274,10 +274,9 @@ impl Channels for LightningNode {
             ChannelNews::Open(summary) => {
                 let known = summary.established.clone()?;
                 let node_id = summary.remote_node.public_key().ok()?;
-                let memo = memo(&services, &known);
                 // It is told of when both have just agreed on it: nobody has been waited for.
                 let peer = Remote { node_id, connected: true, presence: Presence::default() };
-                Some(ChannelEvent::Open(Box::new(info(&peer, &summary, &known, memo))))
+                Some(ChannelEvent::Open(Box::new(info(&services, &peer, &summary, &known))))
             }
             ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
             ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
@@ -408,7 +407,7 @@ fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> 
         let peer = Remote { node_id: state.node_id, connected: state.connection.is_some(), presence: state.presence };
         for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
             if let Some(known) = &channel.established {
-                list.push(info(&peer, channel, known, memo(services, known)));
+                list.push(info(services, &peer, channel, known));
             }
         }
     }
@@ -476,13 +475,15 @@ struct Remote {
     presence: Presence,
 }
 
-fn info(peer: &Remote, channel: &Summary, known: &EstablishedSummary, memo: String) -> ChannelInfo {
+fn info(services: &Services, peer: &Remote, channel: &Summary, known: &EstablishedSummary) -> ChannelInfo {
+    let network = services.node.params().address_network;
+    let address = |script: &ScriptBuf| Address::from_script(script, network).ok();
     let constraints = |delay: u16, reserve: Amount, limits: SideLimits| {
         let SideLimits { dust_limit, max_in_flight, htlc_minimum, max_htlcs } = limits;
         ChannelConstraints { delay, reserve, dust_limit, max_in_flight, htlc_minimum, max_htlcs }
     };
     ChannelInfo {
-        summary: summary_of(peer.node_id, channel, known, memo),
+        summary: summary_of(peer.node_id, channel, known, memo(services, known)),
         channel_id: channel.channel_id,
         active: channel.usable,
         connected: peer.connected,
@@ -514,8 +515,8 @@ fn info(peer: &Remote, channel: &Summary, known: &EstablishedSummary, memo: Stri
                 forwarded: None,
             })
             .collect(),
-        push: Msat::ZERO,
-        shutdown_address: None,
+        push: known.push,
+        shutdown_address: known.upfront_shutdown_script.as_ref().and_then(address),
         local: constraints(known.local_delay, known.local_reserve, known.local_limits),
         remote: constraints(known.remote_delay, known.remote_reserve, known.remote_limits),
     }

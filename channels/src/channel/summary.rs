@@ -1,6 +1,6 @@
 //! A channel as people and dashboards see it.
 
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, OutPoint, ScriptBuf};
 
 use super::closing_fee::ClosingFunds;
 use super::commitment::limits;
@@ -44,6 +44,10 @@ pub struct EstablishedSummary {
     pub commitment_type: CommitmentType,
     /// Whether it is made known to the network.
     pub announce: bool,
+    /// What the opener gave to the other side at the opening; not known of channels that earlier versions opened.
+    pub push: Option<Msat>,
+    /// Where our balance has to go on a cooperative close, if we said so at the opening.
+    pub upfront_shutdown_script: Option<ScriptBuf>,
     /// Where the funding output is in the chain.
     pub short_channel_id: Option<ShortChannelId>,
     /// The alias that we gave to the peer, for its hints (BOLT 2, `channel_ready`).
@@ -186,6 +190,11 @@ impl Established {
             funding: terms.funding,
             commitment_type: terms.commitment_type(),
             announce: terms.announce,
+            push: terms.push,
+            upfront_shutdown_script: {
+                let script = terms.sides.local.upfront_shutdown_script.clone();
+                script.filter(|script| !script.is_empty())
+            },
             short_channel_id: self.short_channel_id,
             local_alias: self.aliases.local,
             remote_alias: self.aliases.remote,

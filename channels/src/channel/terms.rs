@@ -49,6 +49,8 @@ pub struct Terms {
     pub funding: OutPoint,
     /// What the funding output is worth.
     pub capacity: Amount,
+    /// What the opener gave to the other side at the opening; not kept of channels that earlier versions opened.
+    pub push: Option<Msat>,
     /// Confirmations before the channel is used; 0 if it is used at once.
     pub minimum_depth: u32,
     /// What each side has chosen.

@@ -283,7 +283,7 @@ pub(crate) fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         uptime: seconds(channel.uptime),
         commitment_type: commitment(summary.commitment_type).into(),
         close_address: channel.shutdown_address.as_ref().map(ToString::to_string).unwrap_or_default(),
-        push_amount_sat: channel.push.0 / 1000,
+        push_amount_sat: channel.push.map_or(0, |push| push.0 / 1000),
         local_constraints: Some(constraints(&channel.local)),
         remote_constraints: Some(constraints(&channel.remote)),
         alias_scids: channel.alias.iter().map(|alias| alias.0).collect(),

@@ -57,6 +57,7 @@ fn terms(duo: &Duo) -> Terms {
         announce: false,
         funding: duo.funding.outpoint,
         capacity: CAPACITY,
+        push: Some(Msat(0)),
         minimum_depth: 3,
         sides: Sides { local: side(duo.alice.basepoints()), remote: side(duo.bob.basepoints()) },
         shutdown_script: home(1),

@@ -16,9 +16,11 @@ const ANCHORS: u8 = 2;
 const SCID_ALIAS: u8 = 4;
 const ANNOUNCE: u8 = 8;
 const ZERO_CONF: u8 = 16;
+/// The last field is what was pushed.
+const PUSHED: u8 = 32;
 /// All that this version knows. A bit more says something of the channel that it would get wrong, such as a commitment
 /// type of a later version.
-const KNOWN: u8 = OPENER | ANCHORS | SCID_ALIAS | ANNOUNCE | ZERO_CONF;
+const KNOWN: u8 = OPENER | ANCHORS | SCID_ALIAS | ANNOUNCE | ZERO_CONF | PUSHED;
 
 pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
     let mut out = Vec::with_capacity(700);
@@ -32,7 +34,8 @@ pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
             | commitment_flag(terms.channel_type.commitment)
             | flag(terms.channel_type.scid_alias, SCID_ALIAS)
             | flag(terms.channel_type.zero_conf, ZERO_CONF)
-            | flag(terms.announce, ANNOUNCE),
+            | flag(terms.announce, ANNOUNCE)
+            | flag(terms.push.is_some(), PUSHED),
     );
     terms.funding.txid.write(&mut out);
     terms.funding.vout.write(&mut out);
@@ -42,6 +45,9 @@ pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
         write_side(side, &mut out);
     }
     terms.shutdown_script.write(&mut out);
+    if let Some(push) = terms.push {
+        push.write(&mut out);
+    }
     out
 }
 
@@ -73,6 +79,7 @@ fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, DecodeError> {
         minimum_depth: reader.field()?,
         sides: Sides { local: read_side(reader)?, remote: read_side(reader)? },
         shutdown_script: reader.field()?,
+        push: if flags & PUSHED != 0 { Some(reader.field()?) } else { None },
     })
 }
 

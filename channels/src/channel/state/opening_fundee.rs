@@ -159,6 +159,7 @@ impl OpeningFundee {
             announce: open.announces(),
             funding,
             capacity: open.funding_satoshis,
+            push: Some(open.push_msat),
             minimum_depth: accept.minimum_depth,
             sides: Sides { local: accepter_terms(&accept), remote: opener_terms(&open) },
             shutdown_script: request.shutdown_script,

@@ -263,6 +263,7 @@ impl Accepted {
             announce: request.announce,
             funding,
             capacity: request.capacity,
+            push: Some(request.push),
             minimum_depth,
             sides,
             shutdown_script: request.shutdown_script,

@@ -44,6 +44,7 @@ fn record_round_trips(test: &TestChannel, who: Who) {
     let node = &test[who];
     let channel = node.established();
     let rows = Rows::collect(node.live_rows()).unwrap();
+    assert_eq!(record::decode_terms(&rows.terms.unwrap()).unwrap(), channel.terms);
     let signatures = record::decode_signatures(&rows.signatures.unwrap()).unwrap();
     let secrets = record::decode_secrets(&rows.secrets.unwrap()).unwrap();
     let bytes = rows.state.unwrap();

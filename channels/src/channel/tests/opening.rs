@@ -3,7 +3,7 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
 
 use super::harness::{Crash, Setup, TestChannel, Who, wallet_script};
-use crate::channel::*;
+use crate::channel::{record, *};
 use crate::types::*;
 use crate::wire::{ErrorMessage, Message, Warning};
 
@@ -27,7 +27,21 @@ fn a_channel_opens_with_the_pushed_amount_on_the_other_side() {
             (established.local_alias, established.remote_alias),
             (Some(ShortChannelId(1)), Some(ShortChannelId(2)))
         );
+        for who in Who::BOTH {
+            let established = test[who].channel.summary().unwrap().established.unwrap();
+            assert_eq!(established.push, Some(Msat(300_000_000)));
+        }
     }
+}
+
+#[test]
+fn terms_of_an_earlier_version_do_not_say_what_was_pushed() {
+    let test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
+    let terms = &test[Who::Bob].established().terms;
+    let earlier = Terms { push: None, ..terms.clone() };
+    let bytes = record::encode_terms(&earlier);
+    assert_eq!(bytes.len() + 8, record::encode_terms(terms).len());
+    assert_eq!(record::decode_terms(&bytes).unwrap(), earlier);
 }
 
 #[test]
