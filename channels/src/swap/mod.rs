@@ -59,6 +59,7 @@ mod event;
 mod leg;
 mod reclaim;
 mod record;
+mod span;
 mod state;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     leg::{LegState, Lock, Start, Taken},
     margins,
     record::RestoreError,
-    terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError},
+    terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError, check_chain},
 };
 use crate::keys::curve;
 use crate::types::{PaymentHash, PaymentPreimage, UnixTime};
@@ -173,9 +173,7 @@ impl Swap {
     ) -> Result<(Self, SwapOutbox), TermsError> {
         offer.check()?;
         for (leg, (chain, amount)) in [(&offer.outer, get), (&offer.inner, give)] {
-            if leg.chain != chain {
-                return Err(TermsError::WrongChain(leg.chain.hash));
-            }
+            check_chain(leg.chain, chain)?;
             if leg.amount != amount {
                 return Err(TermsError::WrongAmount { wanted: amount, got: leg.amount });
             }

@@ -1,5 +1,7 @@
 //! What two people agree on before anything is locked, and the two texts that travel between them.
 
+use std::fmt;
+
 use bitcoin::{
     Amount,
     constants::ChainHash,
@@ -9,7 +11,7 @@ use secp256k1::PublicKey;
 
 use super::{
     contract::{Contract, ContractError, Expiry},
-    margins,
+    margins, span,
 };
 use crate::{
     types::{PaymentHash, UnixTime},
@@ -132,29 +134,55 @@ pub enum TermsError {
     Newer(u8),
     #[error("both halves of the offer are on one chain: a swap needs two")]
     OneChain,
+    #[error("this is {found}, and {wanted} is needed here: {next}", next = wanted.next())]
+    OtherText { found: TextKind, wanted: TextKind },
     #[error(
-        "the participant's coins come back {gap} seconds before the initiator's, and {needed} are needed to take the others in \
-         time after the secret is shown in the last moment: ask for a later outer expiry"
+        "the participant's coins come back {gap} before the initiator's, and {needed} are needed to take the others in \
+         time after the secret is shown in the last moment: ask for a later outer expiry",
+        gap = span::at_least(*gap),
+        needed = span::at_most(*needed)
     )]
     GapTooSmall { gap: u64, needed: u64 },
     #[error(
-        "{left} seconds are left until the inner expiry, and {needed} are needed to lock, get deep and redeem: ask for a new \
-         offer, or for one with more time"
+        "{left} are left until the inner expiry, and {needed} are needed to lock, get deep and redeem: ask for a new \
+         offer, or for one with more time",
+        left = span::at_least(*left),
+        needed = span::at_most(*needed)
     )]
     TooLate { left: u64, needed: u64 },
     #[error(
-        "your coins could be locked for {seconds} seconds, and at most {most} were meant: ask for an offer with an earlier inner \
-         expiry, or say --inner-hours if you mean it"
+        "your coins could be locked for {seconds}, and at most {most} were meant: ask for an offer with an earlier inner \
+         expiry, or say --inner-hours if you mean it",
+        seconds = span::at_most(*seconds),
+        most = span::at_least(*most)
     )]
     LockedTooLong { seconds: u64, most: u64 },
     #[error("the expiries lie more than two weeks ahead: ask for earlier ones")]
     TooFar,
-    #[error("{amount} is too little to be locked: it must be at least {least}")]
+    #[error(
+        "{amount} sat are too little for a swap: it must be at least {least} sat",
+        amount = amount.to_sat(),
+        least = least.to_sat()
+    )]
     TooSmall { amount: Amount, least: Amount },
-    #[error("the offer is about {got} where you said {wanted}: nothing was accepted")]
+    #[error("{amount} sat are more than there are coins", amount = amount.to_sat())]
+    TooLarge { amount: Amount },
+    #[error(
+        "the offer is about {got} sat where you said {wanted}: nothing was accepted",
+        got = got.to_sat(),
+        wanted = wanted.to_sat()
+    )]
     WrongAmount { wanted: Amount, got: Amount },
     #[error("the offer is about a chain that none of your two nodes follows (genesis block {0}): nothing was accepted")]
     WrongChain(ChainHash),
+    #[error(
+        "the offer has blocks of {hash} (its genesis block) {got} seconds apart, and your node has them {wanted} seconds apart: nothing \
+         was accepted. Take the same network file, both of you",
+        hash = chain.hash,
+        got = got.spacing,
+        wanted = chain.spacing
+    )]
+    WrongSpacing { chain: Chain, got: Chain },
     #[error("the acceptance belongs to another offer")]
     OtherOffer,
     #[error("the same key stands on both sides of a contract: somebody has altered it")]
@@ -169,8 +197,10 @@ pub enum TermsError {
     )]
     TooFewBlocks { left: u32, needed: u32 },
     #[error(
-        "{left} seconds are left until the coins go back, and {needed} are needed for all that has to happen before at the pace of \
-         the two chains: ask for a new offer, or for one with more hours"
+        "{left} are left until the coins go back, and {needed} are needed for all that has to happen before at the pace of \
+         the two chains: ask for a new offer, or for one with more hours",
+        left = span::at_least(*left),
+        needed = span::at_most(*needed)
     )]
     TooFewSeconds { left: u64, needed: u64 },
     #[error(
@@ -195,9 +225,6 @@ pub const LEAST_AMOUNT: Amount = Amount::from_sat(20_000);
 
 /// The format that is written, and the highest that is read.
 const FORMAT: u8 = 1;
-/// So that an offer is not taken for an acceptance.
-const OFFER: u8 = b'O';
-const ACCEPTANCE: u8 = b'A';
 
 impl Offer {
     /// The half of it on this leg.
@@ -214,9 +241,7 @@ impl Offer {
             return Err(TermsError::OneChain);
         }
         for leg in [&self.outer, &self.inner] {
-            if leg.amount < LEAST_AMOUNT || leg.amount > Amount::MAX_MONEY {
-                return Err(TermsError::TooSmall { amount: leg.amount, least: LEAST_AMOUNT });
-            }
+            check_amount(leg.amount)?;
         }
         self.check_gap(&self.outer.chain, &self.inner.chain)
     }
@@ -253,14 +278,14 @@ impl Offer {
 
     /// What travels.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![OFFER, FORMAT];
+        let mut out = vec![TextKind::Offer.byte(), FORMAT];
         self.write(&mut out);
         out
     }
 
     /// Reads what [`Offer::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, OFFER, FORMAT)
+        read_whole(bytes, TextKind::Offer, FORMAT)
     }
 }
 
@@ -278,28 +303,95 @@ impl Acceptance {
 
     /// What travels.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ACCEPTANCE, FORMAT];
+        let mut out = vec![TextKind::Acceptance.byte(), FORMAT];
         self.write(&mut out);
         out
     }
 
     /// Reads what [`Acceptance::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, ACCEPTANCE, FORMAT)
+        read_whole(bytes, TextKind::Acceptance, FORMAT)
     }
 }
 
-/// Whether bytes begin like this kind of text.
-pub(super) fn is_of_kind(bytes: &[u8], kind: u8) -> bool {
-    bytes.first() == Some(&kind)
+/// One of the texts that travel between two people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    /// Of coins for coins.
+    Offer,
+    /// The answer to it.
+    Acceptance,
+    /// Of coins for a Lightning payment.
+    SubmarineOffer,
+    /// The answer to it.
+    SubmarineAcceptance,
+}
+
+impl TextKind {
+    const ALL: [Self; 4] = [Self::Offer, Self::Acceptance, Self::SubmarineOffer, Self::SubmarineAcceptance];
+
+    /// The first byte, so that none is taken for another.
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Offer => b'O',
+            Self::Acceptance => b'A',
+            Self::SubmarineOffer => b'o',
+            Self::SubmarineAcceptance => b'a',
+        }
+    }
+
+    /// Whether bytes begin like it.
+    pub(super) fn begins(self, bytes: &[u8]) -> bool {
+        bytes.first() == Some(&self.byte())
+    }
+
+    /// What to do about another one in its place.
+    fn next(self) -> &'static str {
+        match self {
+            Self::Offer | Self::SubmarineOffer => "the initiator sends it, and `leyden swap accept` answers it",
+            Self::Acceptance | Self::SubmarineAcceptance => {
+                "`leyden swap accept` prints it at the other's, who sends it back, and `leyden swap initiate` takes it"
+            }
+        }
+    }
+}
+
+impl fmt::Display for TextKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Offer => "the offer of a swap",
+            Self::Acceptance => "the acceptance of a swap",
+            Self::SubmarineOffer => "the offer of a submarine swap",
+            Self::SubmarineAcceptance => "the acceptance of a submarine swap",
+        })
+    }
+}
+
+/// What may be locked or paid.
+pub(super) fn check_amount(amount: Amount) -> Result<(), TermsError> {
+    if amount < LEAST_AMOUNT {
+        return Err(TermsError::TooSmall { amount, least: LEAST_AMOUNT });
+    }
+    if amount > Amount::MAX_MONEY { Err(TermsError::TooLarge { amount }) } else { Ok(()) }
+}
+
+/// Whether an offer has a chain as this person's node has it. Another spacing would make the margins shorter than they are.
+pub(super) fn check_chain(got: Chain, wanted: Chain) -> Result<(), TermsError> {
+    if got.hash != wanted.hash {
+        return Err(TermsError::WrongChain(got.hash));
+    }
+    if got == wanted { Ok(()) } else { Err(TermsError::WrongSpacing { chain: wanted, got }) }
 }
 
 /// Reads a text of this kind, up to this format, to its end.
-pub(super) fn read_whole<T: Field>(bytes: &[u8], kind: u8, known: u8) -> Result<T, TermsError> {
+pub(super) fn read_whole<T: Field>(bytes: &[u8], wanted: TextKind, known: u8) -> Result<T, TermsError> {
     let mut reader = Reader::new(bytes);
     let (found, format) = (reader.field::<u8>()?, reader.field::<u8>()?);
-    if found != kind {
-        return Err(TermsError::Unreadable(DecodeError::TrailingBytes { extra: bytes.len() }));
+    if found != wanted.byte() {
+        return Err(match TextKind::ALL.into_iter().find(|kind| kind.byte() == found) {
+            Some(found) => TermsError::OtherText { found, wanted },
+            None => TermsError::Unreadable(DecodeError::UnknownKind(found)),
+        });
     }
     if format > known {
         return Err(TermsError::Newer(format));

@@ -13,6 +13,7 @@ use crate::{
     payment::InvoiceNetwork,
     swap::{
         Chain, Contract, Key, LegState, Outcome, Refusal, RestoreError, Role, Start, SwapKeys, TermsError, margins,
+        terms::check_chain,
     },
     types::{CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
@@ -293,9 +294,7 @@ impl Submarine {
         offer.check()?;
         let Believed { direction, coins: (coins_chain, coins), payment: (payment_chain, payment) } = *believed;
         for (chain, wanted) in [(offer.chain, coins_chain), (offer.payment_chain(), payment_chain)] {
-            if chain != wanted {
-                return Err(TermsError::WrongChain(chain.hash));
-            }
+            check_chain(chain, wanted)?;
         }
         if offer.direction != direction {
             return Err(TermsError::WrongDirection);

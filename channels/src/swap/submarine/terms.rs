@@ -13,7 +13,7 @@ use crate::{
     swap::{
         contract::{Contract, Expiry},
         margins,
-        terms::{Chain, LEAST_AMOUNT, Leg, Role, TermsError, is_of_kind, read_whole},
+        terms::{Chain, Leg, Role, TermsError, TextKind, check_amount, read_whole},
     },
     types::{Height, Msat, PaymentHash, UnixTime},
     wire::codec::{DecodeError, Field, Reader},
@@ -126,22 +126,18 @@ pub struct Acceptance {
 const FORMAT: u8 = 2;
 /// The format of an offer on one chain, which older programs read.
 const ONE_CHAIN: u8 = 1;
-const OFFER: u8 = b'o';
-const ACCEPTANCE: u8 = b'a';
 
 impl Offer {
     /// Whether these bytes want to be one.
     pub fn is_one(bytes: &[u8]) -> bool {
-        is_of_kind(bytes, OFFER)
+        TextKind::SubmarineOffer.begins(bytes)
     }
 
     /// What holds for every offer, whoever looks at it.
     pub fn check(&self) -> Result<(), TermsError> {
         let paid = self.payment.floor_sat();
         for amount in [self.coins, paid] {
-            if amount < LEAST_AMOUNT || amount > Amount::MAX_MONEY {
-                return Err(TermsError::TooSmall { amount, least: LEAST_AMOUNT });
-            }
+            check_amount(amount)?;
         }
         let blocks = self.final_cltv.saturating_add(self.route_blocks());
         let paces = match &self.clock {
@@ -243,21 +239,21 @@ impl Offer {
             Clock::Height(_) => ONE_CHAIN,
             Clock::Time { .. } => FORMAT,
         };
-        let mut out = vec![OFFER, format];
+        let mut out = vec![TextKind::SubmarineOffer.byte(), format];
         self.write(&mut out);
         out
     }
 
     /// Reads what [`Offer::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, OFFER, FORMAT)
+        read_whole(bytes, TextKind::SubmarineOffer, FORMAT)
     }
 }
 
 impl Acceptance {
     /// Whether these bytes want to be one.
     pub fn is_one(bytes: &[u8]) -> bool {
-        is_of_kind(bytes, ACCEPTANCE)
+        TextKind::SubmarineAcceptance.begins(bytes)
     }
 
     /// Whether it answers this offer, with a key of somebody else and the invoice that was agreed on.
@@ -273,14 +269,14 @@ impl Acceptance {
 
     /// What travels.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ACCEPTANCE, ONE_CHAIN];
+        let mut out = vec![TextKind::SubmarineAcceptance.byte(), ONE_CHAIN];
         self.write(&mut out);
         out
     }
 
     /// Reads what [`Acceptance::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, ACCEPTANCE, ONE_CHAIN)
+        read_whole(bytes, TextKind::SubmarineAcceptance, ONE_CHAIN)
     }
 }
 

@@ -27,8 +27,12 @@ fn refused(change: impl Fn(&mut Offer)) -> TermsError {
 fn wrong_chain() {
     let other = crate::swap::Chain { hash: bitcoin::constants::ChainHash::BITCOIN, spacing: 600 };
     assert_eq!(refused(|offer| offer.outer.chain = other), TermsError::WrongChain(other.hash));
-    // Another spacing would make the margins shorter than they are.
-    assert_eq!(refused(|offer| offer.outer.chain.spacing = 1), TermsError::WrongChain(NORTH.hash));
+    // Another spacing would make the margins shorter than they are. It is no other chain, and nobody is told so.
+    let faster = crate::swap::Chain { spacing: 1, ..NORTH };
+    let other_pace = refused(|offer| offer.outer.chain = faster);
+    assert_eq!(other_pace, TermsError::WrongSpacing { chain: NORTH, got: faster });
+    let told = other_pace.to_string();
+    assert!(told.contains("blocks of") && told.contains("1 seconds apart") && told.contains("network file"), "{told}");
     assert_eq!(refused(|offer| offer.inner.chain = offer.outer.chain), TermsError::OneChain);
 }
 
@@ -37,7 +41,10 @@ fn wrong_amount() {
     let (less, more) = (Amount::from_sat(99_999_999), Amount::from_sat(1_000_000_001));
     assert_eq!(refused(|offer| offer.outer.amount = less), TermsError::WrongAmount { wanted: ONE, got: less });
     assert_eq!(refused(|offer| offer.inner.amount = more), TermsError::WrongAmount { wanted: TEN, got: more });
-    assert!(matches!(refused(|offer| offer.outer.amount = Amount::from_sat(600)), TermsError::TooSmall { .. }));
+    let little = refused(|offer| offer.outer.amount = Amount::from_sat(600));
+    assert_eq!(little.to_string(), "600 sat are too little for a swap: it must be at least 20000 sat");
+    let much = Amount::MAX_MONEY + Amount::from_sat(1);
+    assert_eq!(refused(|offer| offer.outer.amount = much), TermsError::TooLarge { amount: much });
 }
 
 #[test]
@@ -67,7 +74,17 @@ fn an_offer_and_an_acceptance_survive_as_text_and_no_part_of_them_does() {
     assert_eq!(Offer::decode(&bytes), Ok(offer));
     let acceptance = *accept(offer, &chains, false).unwrap().swap.acceptance().unwrap();
     assert_eq!(Acceptance::decode(&acceptance.encode()), Ok(acceptance));
-    assert!(Offer::decode(&acceptance.encode()).is_err() && Acceptance::decode(&bytes).is_err());
+    // Whoever mixes the two up is told which of them it is, and which is needed.
+    let told = |error: TermsError| error.to_string();
+    let answer = told(Offer::decode(&acceptance.encode()).unwrap_err());
+    assert!(answer.contains("this is the acceptance of a swap, and the offer of a swap is needed here"), "{answer}");
+    let question = told(Acceptance::decode(&bytes).unwrap_err());
+    assert!(
+        question.contains("this is the offer of a swap, and the acceptance of a swap is needed here"),
+        "{question}"
+    );
+    let unknown = told(Offer::decode(&[&[0xff], &bytes[1..]].concat()).unwrap_err());
+    assert!(unknown.contains("this is no offer or acceptance of a swap"), "{unknown}");
     assert!((0..bytes.len()).all(|length| Offer::decode(&bytes[..length]).is_err()));
     assert!(Offer::decode(&[bytes.clone(), vec![0]].concat()).is_err());
     assert_eq!(Offer::decode(&[vec![bytes[0], 2], bytes[2..].to_vec()].concat()), Err(TermsError::Newer(2)));

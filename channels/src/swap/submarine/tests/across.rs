@@ -98,10 +98,10 @@ fn an_offer_about_other_chains_than_was_believed_is_refused() {
         let Clock::Time { refund, .. } = good.clock else { panic!("it counts seconds") };
         let same = Offer { clock: Clock::Time { refund, payment_chain: NORTH }, ..good.clone() };
         assert_eq!(refused(same, &means), TermsError::OneChain);
-        // Another pace of a chain's rules is another chain.
+        // A chain has one pace by its rules.
         let slower = swap::Chain { spacing: 601, ..SOUTH };
         let altered = Offer { clock: Clock::Time { refund, payment_chain: slower }, ..good.clone() };
-        assert!(matches!(refused(altered, &means), TermsError::WrongChain(_)));
+        assert_eq!(refused(altered, &means), TermsError::WrongSpacing { chain: SOUTH, got: slower });
         let more = Offer { coins: COINS - Amount::from_sat(1), ..good.clone() };
         assert!(matches!(refused(more, &means), TermsError::WrongAmount { .. }));
     }
