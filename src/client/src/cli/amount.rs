@@ -71,6 +71,12 @@ impl FromStr for Sat {
     }
 }
 
+/// An amount for which zero would not mean zero, but the usual: who means nothing is not taken to have said nothing.
+pub(super) fn positive(text: &str) -> Result<Sat, String> {
+    let amount: Sat = text.parse()?;
+    if amount.0 > 0 { Ok(amount) } else { Err("an amount above zero is needed".to_owned()) }
+}
+
 /// A time on the command line, in seconds: `90`, or as Go's programs write it, `90s`, `1m30s`, `2h`.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("\"{text}\" is no time: write seconds, such as 90, or 90s, 2m, 1h");
@@ -121,6 +127,12 @@ mod tests {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
         assert!(seconds_i32("99999999999").is_err());
+    }
+
+    #[test]
+    fn nothing_is_not_taken_for_the_usual() {
+        assert_eq!(positive("1"), Ok(Sat(1)));
+        assert!(["0", "0btc", "", "-1"].into_iter().all(|text| positive(text).is_err()));
     }
 
     #[test]

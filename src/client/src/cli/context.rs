@@ -160,6 +160,14 @@ impl Context {
         self.global.json
     }
 
+    /// A command that comes next, for the same network as this one.
+    pub(super) fn command(&self, command: &str) -> String {
+        match &self.global.network {
+            Some(network) => format!("leyden --network {network} {command}"),
+            None => format!("leyden {command}"),
+        }
+    }
+
     /// Where the node is, if the options say that it runs elsewhere.
     pub(super) fn remote_address(&self) -> Option<&str> {
         self.global.rpcserver.as_deref()

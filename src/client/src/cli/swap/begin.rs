@@ -1,12 +1,16 @@
 //! `leyden swap quote`, `accept` and `initiate`: how a swap begins.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use leyden_channels::swap::submarine;
 use leyden_proto::leyden::{
     SubmarineAcceptRequest, SwapAcceptRequest, SwapInfo, SwapInitiateRequest, SwapQuoteRequest,
 };
 
-use super::super::{CliError, Context, amount::Sat, format};
+use super::super::{
+    CliError, Context,
+    amount::{Sat, positive},
+    format,
+};
 
 /// With fewer, a reorganisation of six blocks takes the other's lock away when yours stands already.
 pub(super) const DEPTH: u32 = 7;
@@ -27,10 +31,10 @@ struct Terms {
     #[arg(long)]
     by_hand: bool,
     /// Confirmations that the other's lock needs
-    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH, value_parser = value_parser!(u32).range(1..))]
     depth: u32,
     /// The most that the transaction which locks your coins may pay in fees, in satoshi
-    #[arg(long, value_name = "SAT", default_value = "10000")]
+    #[arg(long, value_name = "SAT", default_value = "10000", value_parser = positive)]
     max_lock_fee: Sat,
 }
 
@@ -64,10 +68,10 @@ pub(super) struct Quote {
     #[command(flatten)]
     terms: Terms,
     /// Hours until your coins come back if nothing happens
-    #[arg(long, value_name = "HOURS", default_value_t = 48)]
+    #[arg(long, value_name = "HOURS", default_value_t = 48, value_parser = value_parser!(u32).range(1..))]
     outer_hours: u32,
     /// Hours until the other's coins go back
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = value_parser!(u32).range(1..))]
     inner_hours: u32,
 }
 
@@ -88,9 +92,10 @@ impl Quote {
         let swap = client.swap().quote(request).await?.into_inner();
         context.show(&swap, || {
             format!(
-                "{}\n\nNothing is locked yet. Send this offer to the other:\n{}\n\nThen: leyden swap initiate ACCEPTANCE",
-                super::for_people(&swap),
-                hex::encode(&swap.offer)
+                "{}\n\nNothing is locked yet. Send this offer to the other:\n{}\n\nThen: {}",
+                super::for_people(context, &swap),
+                hex::encode(&swap.offer),
+                context.command("swap initiate ACCEPTANCE")
             )
         })
     }
@@ -113,13 +118,13 @@ pub(super) struct Accept {
     #[arg(long)]
     give: Sat,
     /// What you get for it; with --coins-on, at least what your own rate says if not given (`leyden swap rate`)
-    #[arg(long, required_unless_present = "coins_on")]
+    #[arg(long, required_unless_present = "coins_on", value_parser = positive)]
     get: Option<Sat>,
     /// Give coins of the other daemon's chain, and get this one's: the offer must say the same
     #[arg(long)]
     give_other: bool,
     /// For at most how many hours your coins may be locked; an offer that asks for more is refused
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = value_parser!(u32).range(1..))]
     inner_hours: u32,
     /// Of a submarine swap: whether what you give, or what you get, is the Lightning payment
     #[arg(long, value_enum, value_name = "SIDE")]
@@ -128,8 +133,8 @@ pub(super) struct Accept {
     /// for
     #[arg(long, value_name = "NETWORK", requires = "lightning")]
     coins_on: Option<String>,
-    /// The most that the route of your Lightning payment may cost, in satoshi; half a percent of it if not given
-    #[arg(long, value_name = "SAT")]
+    /// The most that the route of your Lightning payment may cost, in satoshi, at least 1; half a percent of it if not given
+    #[arg(long, value_name = "SAT", value_parser = positive)]
     max_route_fee: Option<Sat>,
     #[command(flatten)]
     terms: Terms,
@@ -142,7 +147,7 @@ impl Accept {
         let offer = super::bytes("an offer", &self.offer)?;
         if submarine::Offer::is_one(&offer) {
             let swap = client.swap().accept_submarine(self.submarine(offer)?).await?.into_inner();
-            return context.show(&swap, || accepted_submarine(&swap));
+            return context.show(&swap, || accepted_submarine(context, &swap));
         }
         if self.lightning.is_some() {
             return Err(CliError::Usage("this is an offer of coins for coins: leave out --lightning".to_owned()));
@@ -160,13 +165,15 @@ impl Accept {
         let swap = client.swap().accept(request).await?.into_inner();
         context.show(&swap, || {
             let next = if swap.by_hand {
-                "Then, once the other's lock is deep: leyden swap participate"
+                let id: String = hex::encode(&swap.id).chars().take(8).collect();
+                let command = context.command(&format!("swap participate {id}"));
+                format!("Then: {command} has your coins locked, as soon as the other's lock is deep")
             } else {
-                "Your coins are locked as soon as the other's lock is deep"
+                "Your coins are locked as soon as the other's lock is deep".to_owned()
             };
             format!(
                 "{}\n\nNothing is locked yet. Send this acceptance back:\n{}\n\n{next}.",
-                super::for_people(&swap),
+                super::for_people(context, &swap),
                 hex::encode(&swap.acceptance)
             )
         })
@@ -202,7 +209,7 @@ impl Accept {
     }
 }
 
-fn accepted_submarine(swap: &SwapInfo) -> String {
+fn accepted_submarine(context: &Context, swap: &SwapInfo) -> String {
     let next = if swap.kind == "in" {
         "Your node pays as soon as the other's lock is deep"
     } else {
@@ -210,7 +217,7 @@ fn accepted_submarine(swap: &SwapInfo) -> String {
     };
     format!(
         "{}\n\nNothing is locked or paid yet. Send this acceptance back:\n{}\n\n{next}.",
-        super::for_people(swap),
+        super::for_people(context, swap),
         hex::encode(&swap.acceptance)
     )
 }
@@ -235,6 +242,6 @@ impl Initiate {
         } else {
             client.swap().initiate(request).await?.into_inner()
         };
-        context.show(&swap, || super::for_people(&swap))
+        context.show(&swap, || super::for_people(context, &swap))
     }
 }

@@ -17,7 +17,7 @@ impl List {
         let list = context.client().await?.swap().list(ListSwapsRequest {}).await?.into_inner();
         context.show(&list, || match list.swaps.as_slice() {
             [] => "There are no swaps. `leyden swap --help` says how one begins.".to_owned(),
-            swaps => swaps.iter().map(super::for_people).collect::<Vec<_>>().join("\n\n"),
+            swaps => swaps.iter().map(|swap| super::for_people(context, swap)).collect::<Vec<_>>().join("\n\n"),
         })
     }
 }
@@ -32,7 +32,7 @@ impl Watch {
         let mut swaps = context.client().await?.swap().subscribe(SubscribeSwapsRequest {}).await?.into_inner();
         context.note("Watching swaps; Ctrl-C ends it.");
         while let Some(swap) = swaps.message().await? {
-            context.show(&swap, || format!("{}  {}", hex::encode(&swap.id), super::phase(&swap)))?;
+            context.show(&swap, || format!("{}  {}", hex::encode(&swap.id), super::phase(context, &swap)))?;
         }
         Ok(())
     }

@@ -117,6 +117,10 @@ fn bytes(what: &str, text: &str) -> Result<Vec<u8>, CliError> {
 
 /// The swap whose id begins so.
 async fn find(client: &Client, wanted: &str) -> Result<Vec<u8>, CliError> {
+    // Such as a variable of a script that was never set.
+    if wanted.is_empty() {
+        return Err(CliError::Usage("the beginning of a swap's id is needed: see `leyden swap list`".to_owned()));
+    }
     let swaps = client.swap().list(ListSwapsRequest {}).await?.into_inner().swaps;
     let wanted = wanted.to_lowercase();
     let mut found = swaps.into_iter().map(|swap| swap.id).filter(|id| hex::encode(id).starts_with(&wanted));
@@ -130,17 +134,24 @@ async fn find(client: &Client, wanted: &str) -> Result<Vec<u8>, CliError> {
 }
 
 /// What a phase means, and what to do in it.
-fn phase(swap: &SwapInfo) -> String {
+fn phase(context: &Context, swap: &SwapInfo) -> String {
+    let next = |command: &str| format!("`{}`", context.command(&format!("swap {command}")));
     let by_hand = |text: &str, command: &str| {
-        if swap.by_hand { format!("{text}: `leyden swap {command}`") } else { text.to_owned() }
+        if swap.by_hand { format!("{text}: {}", next(command)) } else { text.to_owned() }
     };
     match swap.phase.as_str() {
-        "quoted" => "waits for the acceptance: `leyden swap initiate`".to_owned(),
+        "quoted" => format!("waits for the acceptance: {}", next("initiate")),
         "accepted" if swap.kind == "out" => "waits for the other's payment to be held".to_owned(),
-        "accepted" => by_hand("waits for the other's lock to be deep", "participate"),
+        "accepted" if swap.by_hand => {
+            format!("waits for the other's lock to be deep; then locks if you have said {}", next("participate"))
+        }
+        "accepted" => "waits for the other's lock to be deep".to_owned(),
         "paying" if swap.kind == "out" => "pays; waits for the other's lock to be deep".to_owned(),
         "paying" => "pays; waits for the payment to arrive".to_owned(),
         "settled" => "done: the payment is yours".to_owned(),
+        "locking" if swap.give.as_ref().is_none_or(|leg| leg.lock.is_empty()) => {
+            format!("your coins are to be locked as soon as they can be; {} gives it up", next("cancel"))
+        }
         "locking" => "your lock waits for a block".to_owned(),
         "locked" => "locked; waits for the other".to_owned(),
         "redeemable" => by_hand("the other's coins can be taken", "redeem"),
@@ -162,16 +173,16 @@ fn phase(swap: &SwapInfo) -> String {
     }
 }
 
-fn for_people(swap: &SwapInfo) -> String {
-    let leg = |leg: &Option<SwapLegInfo>, depth: Option<u32>| {
+fn for_people(context: &Context, swap: &SwapInfo) -> String {
+    let leg = |leg: &Option<SwapLegInfo>, side: Side| {
         let leg = leg.clone().unwrap_or_default();
-        if leg.payment_state.is_empty() { contract(&leg, depth) } else { payment(&leg) }
+        if leg.payment_state.is_empty() { contract(swap, &leg, side) } else { payment(&leg) }
     };
     let mut text = table::facts([
         ("id", hex::encode(&swap.id)),
-        ("state", phase(swap)),
-        ("you give", leg(&swap.give, None)),
-        ("you get", leg(&swap.get, Some(swap.depth))),
+        ("state", phase(context, swap)),
+        ("you give", leg(&swap.give, Side::Give)),
+        ("you get", leg(&swap.get, Side::Get)),
     ]);
     for warning in &swap.warnings {
         text.push_str(&format!("\nWarning: {warning}"));
@@ -179,18 +190,49 @@ fn for_people(swap: &SwapInfo) -> String {
     text
 }
 
-fn contract(leg: &SwapLegInfo, depth: Option<u32>) -> String {
+/// Which half of a swap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Give,
+    Get,
+}
+
+fn contract(swap: &SwapInfo, leg: &SwapLegInfo, side: Side) -> String {
+    let what = format!("{} on {}", amount::sat(leg.amount), leg.network);
+    if let Some(end) = end_of_contract(swap, leg, side) {
+        return format!("{what}; {end}");
+    }
     let lock = match (leg.lock.as_str(), leg.confirmations) {
         ("", _) => "not locked".to_owned(),
         (lock, 0) => format!("locked in {lock}, which waits for a block"),
         (lock, depth) => format!("locked in {lock}, {}", format::counted(depth, "confirmation")),
     };
-    let depth = depth.map(|depth| format!(" (needs {depth})")).unwrap_or_default();
+    let depth = if side == Side::Get { format!(" (needs {})", swap.depth) } else { String::new() };
     let back = match leg.expiry_height {
-        0 => format!("after {}", format::time(i64::try_from(leg.expiry).unwrap_or(i64::MAX))),
+        0 => format!("after {} UTC", format::time(i64::try_from(leg.expiry).unwrap_or(i64::MAX))),
         height => format!("above block {height}{}", about(leg)),
     };
-    format!("{} on {}, back {back}; {lock}{depth}", amount::sat(leg.amount), leg.network)
+    format!("{what}, back {back}; {lock}{depth}")
+}
+
+/// What has become of a contract of which nothing goes back, or can be waited for, any more.
+fn end_of_contract(swap: &SwapInfo, leg: &SwapLegInfo, side: Side) -> Option<String> {
+    let has_ended = matches!(swap.phase.as_str(), "swapped" | "refunded" | "given_up" | "lost");
+    match (leg.spent_by.as_str(), leg.with_secret, side) {
+        ("", _, _) if leg.lock.is_empty() => has_ended.then(|| "not locked".to_owned()),
+        ("", _, Side::Give) if matches!(swap.phase.as_str(), "redeemed" | "swapped") => {
+            Some(format!("the other's, locked in {}", leg.lock))
+        }
+        ("", _, Side::Give) if swap.phase == "refunded" && leg.confirmations == 0 => {
+            Some(format!("called back before a block took {}", leg.lock))
+        }
+        ("", _, Side::Get) if has_ended => Some(format!("the other's, in {}", leg.lock)),
+        ("", _, _) => None,
+        (by, true, Side::Give) => Some(format!("taken by the other in {by}")),
+        (by, false, Side::Give) => Some(format!("back in {by}")),
+        (by, true, Side::Get) => Some(format!("taken in {by}")),
+        (by, false, Side::Get) => Some(format!("back with the other in {by}")),
+    }
 }
 
 fn payment(leg: &SwapLegInfo) -> String {
@@ -216,7 +258,7 @@ fn payment(leg: &SwapLegInfo) -> String {
 fn about(leg: &SwapLegInfo) -> String {
     match leg.expiry_about {
         0 => String::new(),
-        time => format!(" (about {})", format::time(i64::try_from(time).unwrap_or(i64::MAX))),
+        time => format!(" (about {} UTC)", format::time(i64::try_from(time).unwrap_or(i64::MAX))),
     }
 }
 
@@ -226,16 +268,72 @@ mod tests {
 
     #[test]
     fn a_height_is_told_with_about_when_that_is_and_a_paid_route_with_what_it_cost() {
+        let swap = SwapInfo { phase: "quoted".to_owned(), ..Default::default() };
         let coins = SwapLegInfo { network: "north".to_owned(), amount: 5, expiry_height: 700, ..Default::default() };
-        assert!(contract(&coins, None).contains("back above block 700; not locked"));
+        assert!(contract(&swap, &coins, Side::Give).contains("back above block 700; not locked"));
         let timed = SwapLegInfo { expiry_about: 1_700_000_000, ..coins };
-        let told = contract(&timed, None);
-        assert!(told.contains("above block 700 (about 2023-11-1") && told.contains("); not locked"), "{told}");
+        let told = contract(&swap, &timed, Side::Give);
+        assert!(told.contains("above block 700 (about 2023-11-1") && told.contains("UTC); not locked"), "{told}");
 
         let paid = SwapLegInfo { payment_state: "paid".to_owned(), max_route_fee: 9, ..timed };
         assert!(payment(&paid).contains("at most 9 sat for the route"));
         let cost = |fee| payment(&SwapLegInfo { route_fee_msat: Some(fee), ..paid.clone() });
         assert!(cost(7_500).contains("and 7.500 sat for the route"), "{}", cost(7_500));
         assert!(cost(0).contains("and 0 sat for the route"), "{}", cost(0));
+    }
+
+    #[test]
+    fn of_coins_that_were_taken_or_are_back_nobody_reads_that_they_are_locked() {
+        let at = |phase: &str, leg: &SwapLegInfo, side| {
+            let swap = SwapInfo { phase: phase.to_owned(), depth: 7, ..Default::default() };
+            contract(&swap, leg, side)
+        };
+        let (lock, expiry) = ("ab:1".to_owned(), 1_700_000_000);
+        let leg = SwapLegInfo {
+            network: "north".to_owned(),
+            amount: 5,
+            expiry,
+            lock,
+            confirmations: 3,
+            ..Default::default()
+        };
+        let told = at("locked", &leg, Side::Get);
+        assert!(
+            told.contains("back after 2023-11-14 22:13:20 UTC; locked in ab:1, 3 confirmations (needs 7)"),
+            "{told}"
+        );
+        assert_eq!(at("redeemed", &leg, Side::Give), "5 sat on north; the other's, locked in ab:1");
+        let spent = |with_secret| SwapLegInfo { spent_by: "cd".to_owned(), with_secret, ..leg.clone() };
+        assert_eq!(at("swapped", &spent(true), Side::Give), "5 sat on north; taken by the other in cd");
+        assert_eq!(at("swapped", &spent(true), Side::Get), "5 sat on north; taken in cd");
+        assert_eq!(at("refunded", &spent(false), Side::Give), "5 sat on north; back in cd");
+        assert_eq!(at("refunded", &spent(false), Side::Get), "5 sat on north; back with the other in cd");
+        let called_back = SwapLegInfo { confirmations: 0, ..leg.clone() };
+        assert_eq!(at("refunded", &called_back, Side::Give), "5 sat on north; called back before a block took ab:1");
+        let never = SwapLegInfo { lock: String::new(), confirmations: 0, ..leg };
+        assert_eq!(at("given_up", &never, Side::Get), "5 sat on north; not locked");
+    }
+
+    #[test]
+    fn what_comes_next_is_said_to_the_network_that_has_the_swap() {
+        let on = |network: Option<&str>| {
+            let network = network.map(str::to_owned);
+            Context::new(crate::cli::Global { network, ..Default::default() })
+        };
+        let swap = SwapInfo { phase: "quoted".to_owned(), ..Default::default() };
+        assert_eq!(phase(&on(None), &swap), "waits for the acceptance: `leyden swap initiate`");
+        assert_eq!(
+            phase(&on(Some("south")), &swap),
+            "waits for the acceptance: `leyden --network south swap initiate`"
+        );
+        // A lock that the wallet could not make does not wait for a block.
+        let mut swap =
+            SwapInfo { phase: "locking".to_owned(), give: Some(SwapLegInfo::default()), ..Default::default() };
+        assert!(phase(&on(None), &swap).contains("to be locked as soon as they can be; `leyden swap cancel`"));
+        swap.give = Some(SwapLegInfo { lock: "ab:1".to_owned(), ..Default::default() });
+        assert_eq!(phase(&on(None), &swap), "your lock waits for a block");
+        // Whether it was ordered already is not told: both are true.
+        let swap = SwapInfo { phase: "accepted".to_owned(), by_hand: true, ..Default::default() };
+        assert!(phase(&on(None), &swap).ends_with("then locks if you have said `leyden swap participate`"));
     }
 }

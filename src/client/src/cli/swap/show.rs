@@ -22,7 +22,7 @@ impl Show {
         let found = swaps.into_iter().find(|swap| swap.id == id);
         let swap = found.ok_or_else(|| CliError::Usage("the swap is gone: see `leyden swap list`".to_owned()))?;
         context.show(&swap, || {
-            let mut text = super::for_people(&swap);
+            let mut text = super::for_people(context, &swap);
             let mut add = |what: &str, found: String| {
                 if !found.is_empty() {
                     text.push_str(&format!("\n\n{what}:\n{found}"));
@@ -37,7 +37,8 @@ impl Show {
                 add(&format!("contract of {whose}"), hex::encode(&leg.contract));
                 add("transaction that locks", hex::encode(&leg.lock_transaction));
                 add("refund, signed before the lock", hex::encode(&leg.refund_transaction));
-                add("claim on its way", hex::encode(&leg.claim_transaction));
+                let is_taken = !leg.spent_by.is_empty();
+                add(if is_taken { "claim" } else { "claim on its way" }, hex::encode(&leg.claim_transaction));
                 add("invoice", leg.invoice.clone());
             }
             text

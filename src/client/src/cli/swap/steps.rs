@@ -47,7 +47,7 @@ impl Participate {
         let client = context.client().await?;
         let id = super::find(&client, &self.id).await?;
         let swap = client.swap().participate(SwapRequest { id }).await?.into_inner();
-        context.show(&swap, || super::for_people(&swap))
+        context.show(&swap, || super::for_people(context, &swap))
     }
 }
 
@@ -57,7 +57,7 @@ impl Redeem {
         let id = super::find(&client, &self.id).await?;
         let secret = super::bytes("a secret", &self.secret)?;
         let swap = client.swap().redeem(SwapRedeemRequest { id, secret }).await?.into_inner();
-        context.show(&swap, || super::for_people(&swap))
+        context.show(&swap, || super::for_people(context, &swap))
     }
 }
 
@@ -66,7 +66,7 @@ impl Refund {
         let client = context.client().await?;
         let id = super::find(&client, &self.id).await?;
         let swap = client.swap().refund(SwapRequest { id }).await?.into_inner();
-        context.show(&swap, || super::for_people(&swap))
+        context.show(&swap, || super::for_people(context, &swap))
     }
 }
 
@@ -75,7 +75,7 @@ impl Cancel {
         let client = context.client().await?;
         let id = super::find(&client, &self.id).await?;
         let swap = client.swap().cancel(SwapRequest { id }).await?.into_inner();
-        context.show(&swap, || super::for_people(&swap))
+        context.show(&swap, || super::for_people(context, &swap))
     }
 }
 

@@ -1,10 +1,13 @@
 //! `leyden swap in` and `leyden swap out`: how a submarine swap begins.
 
-use clap::Args;
+use clap::{Args, value_parser};
 use leyden_proto::leyden::SubmarineQuoteRequest;
 
 use super::{
-    super::{CliError, Context, amount::Sat},
+    super::{
+        CliError, Context,
+        amount::{Sat, positive},
+    },
     begin::{DEPTH, warn_of_depth},
 };
 
@@ -16,10 +19,10 @@ struct Terms {
     #[arg(long, value_name = "NETWORK")]
     coins_on: Option<String>,
     /// Blocks until the coins go back if nothing happens; if not given, as many as leave time for all of it
-    #[arg(long, value_name = "BLOCKS", conflicts_with = "coins_on")]
+    #[arg(long, value_name = "BLOCKS", conflicts_with = "coins_on", value_parser = value_parser!(u32).range(1..))]
     refund_blocks: Option<u32>,
     /// With --coins-on: hours until the coins go back if nothing happens; if not given, as many as leave time for all of it
-    #[arg(long, value_name = "HOURS", requires = "coins_on")]
+    #[arg(long, value_name = "HOURS", requires = "coins_on", value_parser = value_parser!(u32).range(1..))]
     refund_hours: Option<u32>,
 }
 
@@ -49,10 +52,10 @@ pub(super) struct In {
     #[arg(long)]
     give: Sat,
     /// What you are paid over Lightning; with --coins-on, what your own rate says if not given (`leyden swap rate`)
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     get: Option<Sat>,
     /// The most that the transaction which locks your coins may pay in fees, in satoshi
-    #[arg(long, value_name = "SAT", default_value = "10000")]
+    #[arg(long, value_name = "SAT", default_value = "10000", value_parser = positive)]
     max_lock_fee: Sat,
     #[command(flatten)]
     terms: Terms,
@@ -73,13 +76,13 @@ pub(super) struct Out {
     #[arg(long)]
     give: Sat,
     /// Coins of the chain that you get; with --coins-on, what your own rate says if not given (`leyden swap rate`)
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     get: Option<Sat>,
     /// Confirmations that the other's lock needs
-    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH, value_parser = value_parser!(u32).range(1..))]
     depth: u32,
-    /// The most that the route of your payment may cost, in satoshi; half a percent of it if not given
-    #[arg(long, value_name = "SAT")]
+    /// The most that the route of your payment may cost, in satoshi, at least 1; half a percent of it if not given
+    #[arg(long, value_name = "SAT", value_parser = positive)]
     max_route_fee: Option<Sat>,
     #[command(flatten)]
     terms: Terms,
@@ -123,9 +126,10 @@ async fn quote(context: &Context, request: SubmarineQuoteRequest) -> Result<(), 
     let swap = context.client().await?.swap().quote_submarine(request).await?.into_inner();
     context.show(&swap, || {
         format!(
-            "{}\n\nNothing is locked or paid yet. Send this offer to the other:\n{}\n\nThen: leyden swap initiate ACCEPTANCE",
-            super::for_people(&swap),
-            hex::encode(&swap.offer)
+            "{}\n\nNothing is locked or paid yet. Send this offer to the other:\n{}\n\nThen: {}",
+            super::for_people(context, &swap),
+            hex::encode(&swap.offer),
+            context.command("swap initiate ACCEPTANCE")
         )
     })
 }
