@@ -13,9 +13,12 @@ use leyden_client::{
     demo::{NOBODY, calls::settled_balance},
 };
 use leyden_common::layout::Layout;
-use leyden_proto::leyden::{
-    ConnectChainPeerRequest, ListSwapsRequest, SubmarineAcceptRequest, SubmarineQuoteRequest, SwapInfo,
-    SwapInitiateRequest,
+use leyden_proto::{
+    leyden::{
+        ConnectChainPeerRequest, ListSwapsRequest, SubmarineAcceptRequest, SubmarineQuoteRequest, SwapInfo,
+        SwapInitiateRequest, SwapRequest,
+    },
+    walletrpc::ListAddressesRequest,
 };
 
 const COINS: i64 = 1_000_000;
@@ -29,6 +32,8 @@ const REFUND_BLOCKS: u32 = 200;
 
 /// The height at which the lock is made on a node that prunes.
 const LOCKED_AT: u32 = 300;
+/// Offers of which nothing comes.
+const MANY_OFFERS: usize = 10;
 /// More blocks than are kept in any case.
 const MANY: u32 = 450;
 
@@ -261,4 +266,26 @@ async fn a_lock_is_found_again_when_the_chain_was_replaced_while_its_node_was_aw
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_that_come_to_nothing_do_not_lead_a_restored_wallet_astray() {
+    let folder = Folder::new();
+    let mut node = DaemonProcess::new(folder.path(), "node", &[]).unwrap();
+    node.start().await.unwrap();
+    let client = node.client().unwrap();
+    let quote = |coins| SubmarineQuoteRequest { coins, payment: PAYMENT, ..Default::default() };
+    for _ in 0..MANY_OFFERS {
+        let offered = client.swap().quote_submarine(quote(COINS)).await.unwrap().into_inner();
+        client.swap().cancel(SwapRequest { id: offered.id }).await.unwrap();
+        // One that is refused has taken no address either.
+        client.swap().quote_submarine(quote(1)).await.unwrap_err();
+    }
+    // What is under way has one of its own.
+    for _ in 0..2 {
+        client.swap().quote_submarine(quote(COINS)).await.unwrap();
+    }
+    let list = client.wallet_kit().list_addresses(ListAddressesRequest::default()).await.unwrap().into_inner();
+    let given: usize = list.account_with_addresses.iter().map(|account| account.addresses.len()).sum();
+    assert_eq!(given, 2, "addresses that were given out");
 }

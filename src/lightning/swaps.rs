@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use leyden_channels::{
+    channel::StateName,
     swap::{
         Acceptance,
         submarine::{self, Direction},
     },
-    types::{Height, PaymentHash},
+    types::{Height, Msat, PaymentHash},
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,7 +47,8 @@ impl Swaps for LightningNode {
             Direction::In => self.private_hints(Some(request.payment)).await,
             Direction::Out => Vec::new(),
         };
-        self.services().swaps.quote_submarine(request, hints).await.map_err(refused)
+        let quoted = self.services().swaps.quote_submarine(request, hints).await.map_err(refused)?;
+        Ok(self.with_room(quoted).await)
     }
 
     async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError> {
@@ -55,7 +57,8 @@ impl Swaps for LightningNode {
             Direction::In => Vec::new(),
             Direction::Out => self.private_hints(Some(request.payment)).await,
         };
-        self.services().swaps.accept_submarine(request, hints).await.map_err(refused)
+        let accepted = self.services().swaps.accept_submarine(request, hints).await.map_err(refused)?;
+        Ok(self.with_room(accepted).await)
     }
 
     async fn initiate_submarine(&self, acceptance: submarine::Acceptance) -> Result<SwapInfo, ApiError> {
@@ -179,6 +182,50 @@ impl LightningNode {
     pub(super) fn own_leg(&self) -> OwnLeg {
         OwnLeg(Arc::clone(self.services()))
     }
+
+    /// A swap that has just begun, with a warning if the channels cannot carry its payment as they are: coins would be locked for
+    /// days for nothing.
+    async fn with_room(&self, mut info: SwapInfo) -> SwapInfo {
+        let SwapInfo::Submarine { swap, warnings, .. } = &mut info else { return info };
+        let mut room = Room::default();
+        for channel in self.peer_states().await.iter().flat_map(|state| &state.channels) {
+            if let Some(known) = channel.established.as_ref().filter(|_| channel.state == StateName::Normal) {
+                add(&mut room.outbound, known.local_balance, known.local_reserve);
+                add(&mut room.inbound, known.remote_balance, known.remote_reserve);
+            }
+        }
+        warnings.extend(room.lacks(swap.gives_coins(), swap.offer().payment));
+        info
+    }
+}
+
+/// What all channels together can carry, fees and limits on single payments left out: no less than that is too little.
+#[derive(Clone, Copy, Default)]
+struct Room {
+    inbound: Msat,
+    outbound: Msat,
+}
+
+fn add(room: &mut Msat, balance: Msat, reserve: Amount) {
+    let kept = Msat::from_sat(reserve).unwrap_or_default();
+    room.0 = room.0.saturating_add(balance.saturating_sub(kept).0);
+}
+
+impl Room {
+    fn lacks(self, is_paid: bool, payment: Msat) -> Option<String> {
+        let (room, what, how) = if is_paid {
+            (self.inbound, "take in", "have somebody open one to you, or pay out of yours first")
+        } else {
+            (self.outbound, "pay out", "open one first, or be paid")
+        };
+        (room < payment).then(|| {
+            format!(
+                "your channels can {what} at most {} sat as they are, and the payment is of {} sat: {how}, or the swap comes to nothing",
+                room.floor_sat().to_sat(),
+                payment.floor_sat().to_sat()
+            )
+        })
+    }
 }
 
 fn failed(error: LegError) -> ApiError {
@@ -189,7 +236,7 @@ fn refused(error: SwapRefused) -> ApiError {
     let text = error.to_string();
     match error {
         SwapRefused::Unknown => ApiError::not_found(text),
-        SwapRefused::Known => ApiError::exists(text),
+        SwapRefused::Known | SwapRefused::KnownEnded | SwapRefused::Own => ApiError::exists(text),
         SwapRefused::Away(_) | SwapRefused::Stopping => ApiError::unavailable(text),
         SwapRefused::NoOther
         | SwapRefused::OtherDirection { .. }
@@ -197,7 +244,24 @@ fn refused(error: SwapRefused) -> ApiError {
         | SwapRefused::NoSuchNetwork { .. }
         | SwapRefused::OtherPlaces { .. }
         | SwapRefused::TooMany
+        | SwapRefused::TooManyFollowed
         | SwapRefused::ByItself
         | SwapRefused::Refused(_) => ApiError::precondition(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_cannot_be_paid_or_pay_so_much_is_told_before_anything_is_locked() {
+        let room = Room { inbound: Msat(1_000_000), outbound: Msat(2_000_000) };
+        assert_eq!(room.lacks(true, Msat(1_000_000)), None);
+        assert_eq!(room.lacks(false, Msat(2_000_000)), None);
+        let told = room.lacks(true, Msat(1_001_000)).unwrap();
+        assert!(told.contains("take in at most 1000 sat") && told.contains("is of 1001 sat"), "{told}");
+        let told = room.lacks(false, Msat(2_000_001)).unwrap();
+        assert!(told.contains("pay out at most 2000 sat"), "{told}");
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{
         Arc,
@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use bitcoin::constants::ChainHash;
+use bitcoin::{ScriptBuf, constants::ChainHash};
 use leyden_channels::{
     channel::Outbox,
-    swap::{Key, Leg, LegState, Outcome, RestoreError, Swap, submarine, submarine::Submarine},
+    swap::{Key, Leg, LegState, Outcome, RestoreError, Role, Swap, submarine, submarine::Submarine},
     types::{PaymentHash, PaymentPreimage},
 };
 use tokio::{
@@ -26,7 +26,9 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{LOOK, MAX_OPEN, REPEAT, SwapInfo, SwapRefused, Trouble, leg::lowest_needed};
+use super::{
+    LOOK, LegError, MAX_FOLLOWED, MAX_OPEN, REPEAT, SwapInfo, SwapLeg, SwapRefused, Trouble, leg::lowest_needed,
+};
 use crate::{
     driver::services::Services,
     store::{CoreKey, SUBMARINE, SWAP, StoreError},
@@ -44,6 +46,7 @@ pub(super) trait Machine: Clone + Debug + Send + Sync + 'static {
     fn recover(row: &[u8]) -> Result<(Self, Outbox<Self::Effect, Key>), RestoreError>;
     fn key(&self) -> Key;
     fn id(&self) -> PaymentHash;
+    fn role(&self) -> Role;
     fn row(&self) -> Vec<u8>;
     fn phase(&self) -> Self::Phase;
     fn outcome(&self) -> Option<Outcome>;
@@ -74,6 +77,10 @@ impl Machine for Swap {
 
     fn id(&self) -> PaymentHash {
         self.id()
+    }
+
+    fn role(&self) -> Role {
+        self.role()
     }
 
     fn row(&self) -> Vec<u8> {
@@ -124,6 +131,10 @@ impl Machine for Submarine {
 
     fn id(&self) -> PaymentHash {
         self.id()
+    }
+
+    fn role(&self) -> Role {
+        self.role()
     }
 
     fn row(&self) -> Vec<u8> {
@@ -193,6 +204,33 @@ pub(super) struct Book<M: Machine> {
     told: BTreeMap<PaymentHash, M::Phase>,
     /// What the channel backup was written for last.
     backed: BTreeMap<PaymentHash, AtStake<M>>,
+    /// The script of each wallet that was taken last. Not kept: at most one is lost with each start.
+    spare: BTreeMap<ChainHash, ScriptBuf>,
+}
+
+fn check_room(open: usize, followed: usize) -> Result<(), SwapRefused> {
+    if open >= MAX_OPEN {
+        return Err(SwapRefused::TooMany);
+    }
+    if followed >= MAX_FOLLOWED { Err(SwapRefused::TooManyFollowed) } else { Ok(()) }
+}
+
+/// Whether anything may come to the script of a leg: the swap is under way, or something was locked there.
+fn may_be_paid<M: Machine>(swap: &M, leg: &LegState) -> bool {
+    swap.outcome().is_none() || leg.funding.is_some() || leg.lock.is_some() || leg.claim.is_some()
+}
+
+/// One of the scripts to which nothing may come, by whichever swap.
+fn unpaid<'a>(places: impl Iterator<Item = (&'a ScriptBuf, bool)>, spare: Option<&'a ScriptBuf>) -> Option<ScriptBuf> {
+    let (mut in_use, mut left) = (BTreeSet::new(), Vec::new());
+    for (script, may_be_paid) in places {
+        if may_be_paid {
+            in_use.insert(script);
+        } else {
+            left.push(script);
+        }
+    }
+    left.into_iter().chain(spare).find(|script| !in_use.contains(script)).cloned()
 }
 
 impl<M: Machine> Book<M> {
@@ -207,7 +245,8 @@ impl<M: Machine> Book<M> {
     }
 
     pub(super) fn new(services: Arc<Services>, swaps: BTreeMap<PaymentHash, M>, ways: Ways) -> Self {
-        let book = Self { services, swaps, ways, told: BTreeMap::new(), backed: BTreeMap::new() };
+        let book =
+            Self { services, swaps, ways, told: BTreeMap::new(), backed: BTreeMap::new(), spare: BTreeMap::new() };
         book.note_needs();
         book
     }
@@ -219,7 +258,34 @@ impl<M: Machine> Book<M> {
 
     pub(super) fn check_room(&self) -> Result<(), SwapRefused> {
         let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
-        if open >= MAX_OPEN { Err(SwapRefused::TooMany) } else { Ok(()) }
+        check_room(open, self.followed().len())
+    }
+
+    /// Whether an offer with this hash is new here.
+    pub(super) fn check_new(&self, hash: &PaymentHash) -> Result<(), SwapRefused> {
+        match self.swaps.get(hash) {
+            None => Ok(()),
+            Some(swap) if swap.role() == Role::Initiator => Err(SwapRefused::Own),
+            Some(swap) if swap.outcome().is_some() => Err(SwapRefused::KnownEnded),
+            Some(_) => Err(SwapRefused::Known),
+        }
+    }
+
+    /// A script of the wallet on a chain, for what comes from a swap. One that was taken for a swap of which nothing came is taken
+    /// again: a wallet that is made again from its words looks past so many addresses in a row that nobody has paid, and no
+    /// further, and offers that come to nothing must not lead it astray.
+    pub(super) async fn destination(&mut self, hash: ChainHash, chain: &dyn SwapLeg) -> Result<ScriptBuf, LegError> {
+        let legs = || self.swaps.values().flat_map(move |swap| swap.legs().into_iter().map(move |leg| (swap, leg)));
+        let places = legs().filter(|(_, (chain, _))| *chain == hash);
+        let places = places.map(|(swap, (_, state))| (&state.destination, may_be_paid(swap, state)));
+        // Another daemon may have got another wallet since, and whose the script is now is not known.
+        let is_of_this_process = chain.keeps_blocks();
+        if let Some(unpaid) = unpaid(places, self.spare.get(&hash)).filter(|_| is_of_this_process) {
+            return Ok(unpaid);
+        }
+        let script = chain.new_script().await?;
+        self.spare.insert(hash, script.clone());
+        Ok(script)
     }
 
     /// Keeps a new swap, unless it was refused.
@@ -363,5 +429,35 @@ pub(super) async fn run<D: Desk>(
             let _ = fatal.send(error.to_string());
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(byte: u8) -> ScriptBuf {
+        ScriptBuf::from_bytes(vec![byte])
+    }
+
+    #[test]
+    fn a_script_is_taken_again_only_if_nothing_can_come_to_it() {
+        let [first, second, spare] = [1, 2, 3].map(script);
+        let chosen = |places: &[(&ScriptBuf, bool)], spare: Option<&ScriptBuf>| unpaid(places.iter().copied(), spare);
+        assert_eq!(chosen(&[], None), None);
+        assert_eq!(chosen(&[(&first, true)], None), None);
+        assert_eq!(chosen(&[(&first, true), (&second, false)], None), Some(second.clone()));
+        // Two swaps have had it, and one of them goes on.
+        assert_eq!(chosen(&[(&first, false), (&first, true)], None), None);
+        // Of a request that was refused.
+        assert_eq!(chosen(&[(&first, true)], Some(&spare)), Some(spare.clone()));
+        assert_eq!(chosen(&[(&spare, true)], Some(&spare)), None);
+    }
+
+    #[test]
+    fn swaps_that_were_given_up_have_no_end_of_room_either() {
+        assert!(check_room(MAX_OPEN - 1, MAX_FOLLOWED - 1).is_ok());
+        assert!(matches!(check_room(MAX_OPEN, MAX_OPEN), Err(SwapRefused::TooMany)));
+        assert!(matches!(check_room(0, MAX_FOLLOWED), Err(SwapRefused::TooManyFollowed)));
     }
 }

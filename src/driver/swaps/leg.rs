@@ -84,10 +84,11 @@ impl LegStatus {
     pub(super) fn lacks(&self, wanted: Amount) -> Option<String> {
         (self.confirmed < wanted).then(|| {
             format!(
-                "the wallet on {} has {} sat in blocks, and {} sat and a fee are to be locked: send coins to its `leyden newaddress`",
-                self.network,
+                "the wallet on {network} has {} sat in blocks, and {} sat and a fee are to be locked: send coins to an address of {network} \
+                 (`leyden --network {network} newaddress`, or without --network that of its own daemon)",
                 self.confirmed.to_sat(),
-                wanted.to_sat()
+                wanted.to_sat(),
+                network = self.network
             )
         })
     }

@@ -44,6 +44,9 @@ use crate::{driver::services::Services, store::StoreError, wallet::backup::SwapB
 
 /// Swaps that may be under way at a time: each is looked at in every block.
 pub(crate) const MAX_OPEN: usize = 100;
+/// Swaps that are looked at in every block, with those that have ended with nothing locked: whoever has others accept what is then
+/// given up must not make this node look for ever more locks that never come, and be late with those that matter.
+pub(crate) const MAX_FOLLOWED: usize = 1_000;
 
 /// Calls that wait for the task.
 const MAILBOX: usize = 64;
@@ -68,6 +71,16 @@ pub(crate) enum SwapInfo {
         facts: SubmarineFacts,
         warnings: Vec<String>,
     },
+}
+
+impl SwapInfo {
+    /// When it was quoted or accepted.
+    fn created(&self) -> UnixTime {
+        match self {
+            Self::Atomic { swap, .. } => swap.created(),
+            Self::Submarine { swap, .. } => swap.created(),
+        }
+    }
 }
 
 /// What is told of a submarine swap that its machine does not know.
@@ -199,10 +212,17 @@ pub(crate) enum SwapRefused {
     Away(LegError),
     #[error("this swap goes on by itself: `leyden swap list` says where it is")]
     ByItself,
-    #[error("there is no such swap here: see `leyden swap list`")]
+    #[error(
+        "there is no such swap here: see `leyden swap list`. Of two networks each keeps its own: say the --network with which the swap \
+         was quoted or accepted"
+    )]
     Unknown,
     #[error("this offer was accepted already: see `leyden swap list`")]
     Known,
+    #[error("this offer was accepted here before, and that swap has ended: ask for a new offer")]
+    KnownEnded,
+    #[error("this offer is your own: send it to the other, who accepts it")]
+    Own,
     #[error(
         "the offer goes the other way round: it asks you for {asked} sat of {asked_on}, and gives {given} sat of {given_on}. \
          Nothing was accepted; if that is the trade you want, accept it {instead}",
@@ -222,8 +242,16 @@ pub(crate) enum SwapRefused {
          that is the bargain you want, accept it on {payment_on} with --coins-on {coins_on}"
     )]
     OtherPlaces { coins_on: String, payment_on: String },
-    #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]
+    #[error(
+        "{MAX_OPEN} swaps are under way already: wait until one has ended, or give up one of which nothing is locked with `leyden swap \
+         cancel`"
+    )]
     TooMany,
+    #[error(
+        "{MAX_FOLLOWED} swaps are looked for in every block already, most of them given up: a lock of theirs may still come until two weeks \
+         after the expiry. Begin another one then"
+    )]
+    TooManyFollowed,
     #[error("{0}")]
     Refused(String),
     #[error("the daemon is stopping")]
@@ -420,6 +448,7 @@ impl Swaps {
     pub(crate) async fn list(&self) -> Result<Vec<SwapInfo>, SwapRefused> {
         let mut all = ask(&self.atomic, Call::List).await?;
         all.extend(ask(&self.submarine, SubmarineCall::List).await?);
+        all.sort_by_key(SwapInfo::created);
         Ok(all)
     }
 

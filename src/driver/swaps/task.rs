@@ -123,9 +123,7 @@ impl AtomicDesk {
 
     async fn accept(&mut self, request: AcceptSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
         let AcceptSwap { offer, give, get, give_other, locked_for, terms } = request;
-        if self.book.swaps.contains_key(&offer.hash) {
-            return Err(SwapRefused::Known);
-        }
+        self.book.check_new(&offer.hash)?;
         let (own, other) = self.chains.ask_both().await?;
         // The person says which of the two chains is given, never the offer.
         let (outer, inner) = if give_other { (&own, &other) } else { (&other, &own) };
@@ -144,7 +142,12 @@ impl AtomicDesk {
             .map_err(refused)
     }
 
-    async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
+    async fn request(
+        &mut self,
+        terms: SwapTerms,
+        outer: &LegStatus,
+        inner: &LegStatus,
+    ) -> Result<Request, SwapRefused> {
         self.book.check_room()?;
         self.chains.check_pruning([outer, inner])?;
         Ok(Request {
@@ -157,9 +160,10 @@ impl AtomicDesk {
         })
     }
 
-    async fn start(&self, status: &LegStatus) -> Result<Start, SwapRefused> {
-        let chain = self.chains.at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
-        let destination = chain.new_script().await.map_err(SwapRefused::Away)?;
+    async fn start(&mut self, status: &LegStatus) -> Result<Start, SwapRefused> {
+        let hash = status.chain.hash;
+        let chain = self.chains.at(hash).ok_or(SwapRefused::NoOther)?;
+        let destination = self.book.destination(hash, chain.as_ref()).await.map_err(SwapRefused::Away)?;
         Ok(Start { destination, tip: status.tip, spacing: status.spacing })
     }
 

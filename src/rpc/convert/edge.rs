@@ -100,6 +100,11 @@ pub(crate) fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPo
     Ok(OutPoint { txid, vout: outpoint.output_index })
 }
 
+/// An output as people write it: TXID:INDEX.
+pub(crate) fn output(field: &str, text: &str) -> Checked<OutPoint> {
+    OutPoint::from_str(text).map_err(|_| wrong(field, format_args!("\"{text}\" names no output; one is TXID:INDEX")))
+}
+
 /// A channel point as people write it: TXID:INDEX.
 pub(crate) fn point(field: &str, text: &str) -> Checked<OutPoint> {
     OutPoint::from_str(text).map_err(|_| wrong(field, format_args!("\"{text}\" is no channel point; it is TXID:INDEX")))

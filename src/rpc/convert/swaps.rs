@@ -100,7 +100,7 @@ pub(crate) fn reclaim(request: &leyden::SwapReclaimRequest) -> Checked<ReclaimSw
         [] => None,
         bytes => Some(PaymentPreimage(edge::bytes32("secret", bytes)?)),
     };
-    Ok(ReclaimSwap { contract: contract(&request.contract)?, lock: edge::point("lock", &request.lock)?, secret })
+    Ok(ReclaimSwap { contract: contract(&request.contract)?, lock: edge::output("lock", &request.lock)?, secret })
 }
 
 pub(crate) fn extract_secret(request: &leyden::ExtractSecretRequest) -> Checked<leyden::ExtractSecretResponse> {

@@ -65,9 +65,7 @@ impl SubmarineDesk {
 
     pub(super) async fn accept(&mut self, request: AcceptSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
         let AcceptSubmarine { offer, direction, coins, payment, coins_on, terms, locked_for } = request;
-        if self.book.swaps.contains_key(&offer.hash) {
-            return Err(SwapRefused::Known);
-        }
+        self.book.check_new(&offer.hash)?;
         if self.book.services.is_of_a_crossing(&offer.hash).map_err(refused)?
             || (offer.direction == Direction::In
                 && self.book.services.payment_now(&offer.hash).map_err(refused)?.is_some())
@@ -130,14 +128,15 @@ impl SubmarineDesk {
         Err(SwapRefused::OtherPlaces { coins_on: self.chains.name(coins), payment_on: self.chains.name(payment) })
     }
 
-    async fn request(&self, terms: SubmarineTerms, places: &Places) -> Result<Request, SwapRefused> {
+    async fn request(&mut self, terms: SubmarineTerms, places: &Places) -> Result<Request, SwapRefused> {
         self.book.check_room()?;
         let status = &places.coins;
         if status.chain.hash != places.payment.chain.hash {
             self.chains.check_pruning([status])?;
         }
-        let chain = self.chains.at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
-        let destination = chain.new_script().await.map_err(SwapRefused::Away)?;
+        let hash = status.chain.hash;
+        let chain = self.chains.at(hash).ok_or(SwapRefused::NoOther)?;
+        let destination = self.book.destination(hash, chain.as_ref()).await.map_err(SwapRefused::Away)?;
         Ok(Request {
             nonce: rand::random(),
             depth: terms.depth,
