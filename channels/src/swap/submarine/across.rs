@@ -26,6 +26,10 @@ use crate::{
 /// text.
 pub const AGREE_SECONDS: u64 = 6 * 3600;
 
+/// What is quoted to be held is held for longer by this share of it: until the coins are locked, some blocks are found, and the
+/// pace that is measured of the payment's chain has changed with them.
+const HOLD_RESERVE: u32 = 8;
+
 /// The two chains as they are taken to find their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paces {
@@ -113,6 +117,14 @@ impl Paces {
     /// Swap out: for how many blocks an HTLC must be held so that it outlasts a lock that goes back in so many seconds.
     pub fn hold_blocks(&self, left: u64) -> u32 {
         self.blocks_that_last(left.saturating_add(self.hold_gap()))
+    }
+
+    /// Swap out: likewise, with a reserve for a pace that has changed before the coins are locked, as far as a payment may be held
+    /// at all.
+    pub fn usual_hold_blocks(&self, left: u64) -> u32 {
+        let blocks = self.hold_blocks(left);
+        let most = MAX_HTLC_CLTV.saturating_sub(ACROSS_ROUTE_BLOCKS);
+        blocks.saturating_add(blocks / HOLD_RESERVE).min(most).max(blocks)
     }
 
     /// Swap out: blocks before the HTLC's expiry at which there is no time to wait for what the chain says of two spends that

@@ -235,15 +235,19 @@ impl Submarine {
     /// Whether a lock that waits for a block is to be called back.
     ///
     /// The lock of a swap out that a block takes after the payment went back is a gift: the initiator takes it with the
-    /// secret. So once it is too late for the secret to be shown in time, or the payment is not held any more, a lock that
-    /// waits is called back. A late lock of a swap in costs nothing but time: nobody pays for it.
+    /// secret. So once it is too late for the secret to be shown in time, or the payment is not held any more, or not for as long
+    /// as the lock needs to come back since its chain has become faster, a lock that waits is called back. A late lock of a swap
+    /// in costs nothing but time: nobody pays for it.
     fn is_unwanted(&self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
         // In a block that was not looked at, the lock may stand.
         if self.role == Role::Initiator || !ctx.chain.is_fed {
             return false;
         }
         match receipt {
-            Receipt::Held(_) => self.secret.is_none() && !self.time(ctx).may_redeem(),
+            Receipt::Held(expiry) => {
+                let time = self.time(ctx);
+                self.secret.is_none() && !(time.may_redeem() && time.outlasts(expiry))
+            }
             Receipt::Settled => false,
             Receipt::Open | Receipt::TakenBack | Receipt::Canceled => true,
         }

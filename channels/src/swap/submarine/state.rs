@@ -223,7 +223,7 @@ impl Bargain {
                 self.blocks(*refund_blocks, request.depth).saturating_add(margins::hold_gap(&self.chain))
             }
             (Direction::Out, Span::Two { payment_chain, .. }) => {
-                self.paces(payment_chain, request).hold_blocks(self.seconds(request))
+                self.paces(payment_chain, request).usual_hold_blocks(self.seconds(request))
             }
         }
     }

@@ -6,6 +6,7 @@
 use bitcoin::{Amount, constants::ChainHash};
 
 use super::{
+    lightning::Travel,
     schedule::{Conduct, is_settled, judge, take_everything, travel},
     world::*,
 };
@@ -57,6 +58,18 @@ fn offered(direction: Direction) -> Offer {
 fn answered(offer: Offer, believed: &Believed) -> Result<Submarine, TermsError> {
     let chain = Chain::new(0xaa, BEGIN);
     accept_of(offer, believed, request_across(BOB, &chain, 0)).map(|(swap, _)| swap)
+}
+
+/// Both have agreed, on chains of which nothing was measured; the payment arrives at once.
+fn agreed(direction: Direction) -> World {
+    let mut chain = Chain::new(0xaa, BEGIN);
+    OWNERS.into_iter().for_each(|owner| chain.give(owner, PURSE));
+    let quoted = quote_of(&bargain_across(direction, SOUTH), request_across(ALICE, &chain, 0)).unwrap();
+    let offer = quoted.0.offer().clone();
+    let believed = believed_across(direction, SOUTH);
+    let answered = accept_of(offer, &believed, request_across(BOB, &chain, 0)).unwrap();
+    let other = Other { height: FIRST, measured: 0, coins_measured: chain.measured_spacing() };
+    World::begin(chain, Some(other), Person::new(ALICE, quoted), Person::new(BOB, answered), Travel::Arrives(0))
 }
 
 #[test]
@@ -133,7 +146,11 @@ fn an_offer_that_leaves_too_little_time_is_refused_by_name() {
     }
     // The payment goes back before the lock could.
     let good = offered(Direction::Out);
-    let short = Offer { final_cltv: good.final_cltv - 1, ..good };
+    let Clock::Time { refund, .. } = good.clock else { panic!("it counts seconds") };
+    let least = Paces::new(&NORTH, 0, &SOUTH, 0).hold_blocks(refund.0 - BEGIN);
+    let means = believed_across(Direction::Out, SOUTH);
+    assert!(answered(Offer { final_cltv: least, ..good.clone() }, &means).is_ok());
+    let short = Offer { final_cltv: least - 1, ..good };
     let refused = answered(short, &believed_across(Direction::Out, SOUTH)).unwrap_err();
     assert!(matches!(refused, TermsError::HeldTooShort { .. }), "{refused:?}");
     // A payment's chain that finds a block each minute cannot hold anything for so long.
@@ -166,6 +183,70 @@ fn what_is_measured_makes_an_offer_safer_and_never_less_safe() {
         assert_eq!(answer(Direction::In, measured), Ok(()), "what is paid is known in time");
     }
     assert!(matches!(answer(Direction::In, 7_200), Err(TermsError::TooFewSeconds { .. })));
+}
+
+#[test]
+fn a_swap_goes_on_when_blocks_come_a_little_faster_than_when_it_was_quoted() {
+    let chain = Chain::new(0xaa, BEGIN);
+    for (before, now) in [(0, 540), (500, 455)] {
+        for direction in BOTH {
+            let request = request_across(ALICE, &chain, before);
+            let offer = quote_of(&bargain_across(direction, SOUTH), request).unwrap().0.offer().clone();
+            let answer =
+                accept_of(offer, &believed_across(direction, SOUTH), request_across(BOB, &chain, now)).map(drop);
+            assert_eq!(answer, Ok(()), "{direction:?} {before} {now}");
+        }
+    }
+    let mut world = agreed(Direction::Out);
+    world.look(Role::Initiator);
+    world.between.other.as_mut().unwrap().measured = 540;
+    world.look(Role::Participant);
+    assert!(world.bob.swap.leg().funding.is_some(), "what is held lasts");
+}
+
+#[test]
+fn a_lock_that_waits_is_called_back_once_the_payment_is_not_held_for_as_long_any_more() {
+    let mut world = agreed(Direction::Out);
+    world.look(Role::Initiator);
+    world.between.chain.minimum = u64::MAX;
+    world.look(Role::Participant);
+    world.mine(1);
+    world.look(Role::Participant);
+    let leg = world.bob.swap.leg();
+    assert!(leg.funding.is_some() && leg.recall.is_none());
+    // What is held runs out three times as fast as it should. The lock is not due back for a day.
+    let other = world.between.other.as_mut().unwrap();
+    (other.height, other.measured) = (other.height + 60, 200);
+    world.look(Role::Participant);
+    assert!(world.bob.swap.leg().recall.is_some());
+    world.between.chain.minimum = 0;
+    for _ in 0..=margins::REORG_DEPTH {
+        world.mine(1);
+        world.look(Role::Participant);
+    }
+    assert_eq!(world.between.lightning.receipt, Receipt::Canceled, "the lock never comes");
+    let (_, his) = world.end();
+    assert_eq!(his, Holds { coins: true, payment: false });
+}
+
+/// Whoever accepts both pays twice for coins that are locked once: so no two swaps of a node have one hash.
+#[test]
+fn a_swap_across_two_chains_and_an_atomic_one_with_its_hash_can_have_the_same_lock() {
+    for direction in BOTH {
+        let leg = direction.contract_leg();
+        let offer = offered(direction);
+        let swap = answered(offer.clone(), &believed_across(direction, SOUTH)).unwrap();
+        let key = swap.acceptance().unwrap().key;
+        let Clock::Time { refund: expiry, .. } = offer.clock else { panic!("it counts seconds") };
+        let terms = |chain| swap::LegTerms { chain, amount: COINS, expiry };
+        let (outer, inner) = match leg {
+            swap::Leg::Outer => (terms(NORTH), terms(SOUTH)),
+            swap::Leg::Inner => (terms(SOUTH), terms(NORTH)),
+        };
+        let atomic = swap::Offer { hash: offer.hash, outer, inner, refund_key: offer.key, redeem_key: offer.key };
+        let answer = swap::Acceptance { offer: atomic.digest(), redeem_key: key, refund_key: key };
+        assert_eq!(Some(atomic.contract(leg, &answer)), swap.contract());
+    }
 }
 
 #[test]
@@ -279,14 +360,13 @@ impl Schedule {
     }
 
     fn run(&mut self) {
-        let offer = self.world.alice.swap.offer();
-        let route = u32::from(u8::MAX);
-        let last = FIRST + offer.final_cltv * 3 + route + margins::RESOLVE_BLOCKS + 20;
-        let is_over = |world: &World, refund: u64| {
-            let other = world.between.other.unwrap();
-            world.between.now > refund + 3 * 24 * 3_600 && (other.height > last || world.between.lightning.is_over())
-        };
-        while !is_over(&self.world, self.refund) && !is_settled(&self.world) {
+        // Until nobody has anything to wait for: no HTLC is left, however late that is, and whoever may redeem or refund has had
+        // days for it.
+        let mut over = None;
+        while over.is_none_or(|over| self.world.between.now < over + 3 * 24 * 3_600) && !is_settled(&self.world) {
+            if over.is_none() && self.world.between.now > self.refund && self.world.between.lightning.is_over() {
+                over = Some(self.world.between.now);
+            }
             self.world.between.now += 60 + self.dice.below(600);
             self.contract_block();
             self.payment_blocks();
@@ -436,7 +516,7 @@ fn a_payment_that_hangs_is_over_before_the_coins_go_back_on_another_chain() {
             schedule.world.between.now += 300;
             schedule.contract_block();
             schedule.payment_blocks();
-            (schedule.world.between.travel, schedule.world.between.route) = (super::lightning::Travel::Hangs, ROUTE);
+            (schedule.world.between.travel, schedule.world.between.route) = (Travel::Hangs, ROUTE);
             schedule.turn(0);
             schedule.turn(1);
             schedule.world.advance(true);
