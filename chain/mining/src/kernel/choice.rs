@@ -21,10 +21,11 @@ pub fn available() -> &'static [Box<dyn Kernel>] {
         let mut kernels: Vec<Box<dyn Kernel>> = vec![Box::new(Scalar)];
         #[cfg(target_arch = "x86_64")]
         {
-            use super::{Avx2, Avx512, ShaAvx512, ShaNi};
+            use super::{Avx2, Avx512, ShaAvx512, ShaNi, ShaNiAvx};
             let mut add = |kernel: Option<Box<dyn Kernel>>| kernels.extend(kernel);
             add(ShaNi::<2>::detect().map(|kernel| Box::new(kernel) as _));
             add(ShaNi::<4>::detect().map(|kernel| Box::new(kernel) as _));
+            add(ShaNiAvx::detect().map(|kernel| Box::new(kernel) as _));
             add(Avx2::detect().map(|kernel| Box::new(kernel) as _));
             add(Avx512::detect().map(|kernel| Box::new(kernel) as _));
             add(ShaAvx512::detect().map(|kernel| Box::new(kernel) as _));

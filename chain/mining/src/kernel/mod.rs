@@ -19,6 +19,8 @@ mod sha_avx512;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
 #[cfg(target_arch = "x86_64")]
+mod sha_ni_avx;
+#[cfg(target_arch = "x86_64")]
 mod streams;
 
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +34,8 @@ pub use scalar::Scalar;
 pub use sha_avx512::ShaAvx512;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni::ShaNi;
+#[cfg(target_arch = "x86_64")]
+pub use sha_ni_avx::ShaNiAvx;
 
 use crate::job::{Found, Job};
 

@@ -6,7 +6,7 @@
 //! Four headers have eight vectors of state and sixteen of words, and the instructions can name sixteen registers. So the
 //! words lie in memory, but for the newest of each header, and every use of them is an operand of an instruction that is
 //! there anyway. The words of a group are made while the rounds of the group before run. Measured on a Zen 4: 110 cycles a
-//! hash; left to the compiler, which spills states as well, 133.
+//! hash; left to the compiler, which spills states as well, 133. Processors with AVX have a faster one, [`super::ShaNiAvx`].
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -49,7 +49,10 @@ impl<const HEADERS: usize> Kernel for ShaNi<HEADERS> {
 
     fn run_stream(&self, hashes: u32) -> bool {
         let HasShaNi(()) = self.0;
-        // SAFETY: the value just taken apart proves that the processor has the instructions.
+        if !is_x86_feature_detected!("avx") {
+            return false;
+        }
+        // SAFETY: the value just taken apart proves that the processor has the SHA instructions, the line above AVX.
         unsafe { streams::sha(hashes) };
         true
     }
