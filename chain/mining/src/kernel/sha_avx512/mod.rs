@@ -16,9 +16,16 @@
 //! overwritten: but always rows that they have read before, in the order of the program.
 //!
 //! Measured on a Zen 4, which issues `sha256rnds2` once a cycle: 68 cycles a hash, of which 60 are those; AVX-512 alone
-//! takes 105, the SHA instructions alone 132. The vectors are 256 bits wide and do without three-way logic, since both
+//! takes 105, the SHA instructions alone 94. The vectors are 256 bits wide and do without three-way logic, since both
 //! take the SHA instruction's turn there: ten of it, independent, take ten cycles; with six exclusive ors of 512 bits
 //! still ten, with six three-way ones 13.7; with twelve rotations of 256 bits 11, with six of 512 bits 13.
+//!
+//! Where the other eight cycles are lost, measured with the same instructions alone, dependent as here: rotations share
+//! the unit of `sha256rnds2` and have one other, shifts have two others. Whether they get in its way is a matter of order:
+//! in this one it is issued every 1.18 cycles, with the early half of a word and the late half of the word before mixed
+//! instruction by instruction, two or three between every two, every 1.00. That order was tried here and takes 68 to 70
+//! cycles: the compiler needs 280 to 470 copies a turn for it, a hundred with the registers of the states given, and only
+//! six instructions enter a cycle. It wants all registers chosen by hand.
 
 mod rounds;
 mod schedule;
