@@ -278,7 +278,12 @@ impl Services {
         Ok(self.store.core_record(&CoreKey::Swap(swap::Key::Submarine(*hash)).encode())?.is_some())
     }
 
-    /// Whether one has it that has not ended.
+    /// Whether an atomic swap of ours has this hash, likewise.
+    pub(crate) fn is_of_an_atomic_swap(&self, hash: &PaymentHash) -> Result<bool, StoreError> {
+        Ok(self.store.core_record(&CoreKey::Swap(swap::Key::Swap(*hash)).encode())?.is_some())
+    }
+
+    /// Whether a submarine swap has it that has not ended.
     pub(crate) fn is_of_an_open_swap(&self, hash: &PaymentHash) -> Result<bool, StoreError> {
         let Some(row) = self.store.core_record(&CoreKey::Swap(swap::Key::Submarine(*hash)).encode())? else {
             return Ok(false);

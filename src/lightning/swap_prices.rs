@@ -70,14 +70,21 @@ impl LightningNode {
                  rate {incoming}/{outgoing} …`"
             )));
         };
-        price_at(&rate.rate, given)
+        price_at(&rate.rate, rate.held, given)
     }
 }
 
-fn price_at(rate: &Rate, given: Msat) -> Result<Msat, ApiError> {
+/// `held` is under way at the rate already.
+fn price_at(rate: &Rate, held: Msat, given: Msat) -> Result<Msat, ApiError> {
     if given > rate.most {
         let most = rate.most;
         return Err(ApiError::precondition(format!("{given} are more than the {most} that the rate is set for")));
+    }
+    let Rate { most_held, .. } = *rate;
+    if held.checked_add(given).is_none_or(|all| all > most_held) {
+        return Err(ApiError::precondition(format!(
+            "{held} are under way at this rate, and at most {most_held} may be: wait until some of it has ended, or say what you get"
+        )));
     }
     rate.price(given).ok_or_else(too_much)
 }
@@ -130,12 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_under_way_at_a_rate_than_its_owner_allows() {
+        let (most, given) = (rate().most_held, Msat(1_000_000_000));
+        let held = Msat(most.0 - given.0);
+        assert!(price_at(&rate(), held, given).is_ok());
+        let refused = price_at(&rate(), Msat(held.0 + 1), given).unwrap_err();
+        assert!(refused.to_string().contains("are under way at this rate"), "{refused}");
+        assert!(price_at(&rate(), Msat(u64::MAX), given).is_err());
+    }
+
+    #[test]
     fn what_is_given_costs_what_the_rate_says_and_never_less() {
         // A tenth of it, half a percent more, and a satoshi.
-        let price = price_at(&rate(), Msat(1_000_000_000)).unwrap();
+        let price = price_at(&rate(), Msat::ZERO, Msat(1_000_000_000)).unwrap();
         assert_eq!((price, whole(price).unwrap()), (Msat(100_501_000), Amount::from_sat(100_501)));
         assert_eq!(whole(Msat(100_501_001)).unwrap(), Amount::from_sat(100_502));
-        assert!(price_at(&rate(), Msat(1_000_000_001)).is_err(), "more than the rate is for");
+        assert!(price_at(&rate(), Msat::ZERO, Msat(1_000_000_001)).is_err(), "more than the rate is for");
         assert!(is_as_good(price, price).is_ok() && is_as_good(price, Msat(price.0 + 1)).is_ok());
         assert!(is_as_good(price, Msat(price.0 - 1)).is_err());
     }

@@ -34,6 +34,7 @@ impl Swaps for LightningNode {
     }
 
     async fn accept_swap(&self, request: AcceptSwap) -> Result<SwapInfo, ApiError> {
+        let _begins = self.services().swaps.begins().await;
         self.services().swaps.accept(request).await.map_err(refused)
     }
 
@@ -42,6 +43,7 @@ impl Swaps for LightningNode {
     }
 
     async fn quote_submarine(&self, request: QuoteSubmarine) -> Result<SwapInfo, ApiError> {
+        let _begins = self.services().swaps.begins().await;
         let request = self.priced_quote(request).await?;
         let hints = match request.direction {
             Direction::In => self.private_hints(Some(request.payment)).await,
@@ -52,6 +54,7 @@ impl Swaps for LightningNode {
     }
 
     async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError> {
+        let _begins = self.services().swaps.begins().await;
         let request = self.priced_accept(request).await?;
         let hints = match request.direction {
             Direction::In => Vec::new(),
@@ -236,7 +239,9 @@ fn refused(error: SwapRefused) -> ApiError {
     let text = error.to_string();
     match error {
         SwapRefused::Unknown => ApiError::not_found(text),
-        SwapRefused::Known | SwapRefused::KnownEnded | SwapRefused::Own => ApiError::exists(text),
+        SwapRefused::Known | SwapRefused::KnownEnded | SwapRefused::Own | SwapRefused::SameSecret => {
+            ApiError::exists(text)
+        }
         SwapRefused::Away(_) | SwapRefused::Stopping => ApiError::unavailable(text),
         SwapRefused::NoOther
         | SwapRefused::OtherDirection { .. }

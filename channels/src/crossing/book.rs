@@ -132,7 +132,7 @@ impl Crossings {
                 return Err(Refusal::TooLittle { amount, least });
             }
         }
-        let held = self.held(&pair);
+        let held = Msat(self.held(&pair).0.saturating_add(ctx.swapped.0));
         if held.checked_add(amount).is_none_or(|all| all > rate.most_held) {
             return Err(Refusal::TooMuchHeld { held, most: rate.most_held });
         }
@@ -388,7 +388,7 @@ fn decide(crossing: &Crossing, held: Held, since: UnixTime, room: &Room, ctx: &C
         let is_impatient = waited >= margins::HELD_PATIENCE_SECONDS && room.was_seen_unpaid;
         return if is_impatient { Decision::GiveBack(Reason::Away) } else { Decision::Wait };
     };
-    let all = room.held.checked_add(crossing.amount);
+    let all = room.held.checked_add(ctx.swapped).and_then(|held| held.checked_add(crossing.amount));
     if all.is_none_or(|all| all > rate.most_held) || room.busy >= MAX_UNDER_WAY {
         return Decision::GiveBack(Reason::Full);
     }

@@ -75,6 +75,8 @@ pub struct Ctx {
     pub incoming: Option<NodeNow>,
     /// The owner's node on the outgoing network.
     pub outgoing: Option<NodeNow>,
+    /// What swaps that are under way give on the outgoing network for what they get on the incoming one, in its millisatoshi.
+    pub swapped: Msat,
 }
 
 /// What the incoming node says of the invoice that a crossing has it hold. It knows of no other.

@@ -11,7 +11,7 @@ use leyden_channels::{
     channel::Outbox,
     crossing::{Ask, Crossing, CrossingOutbox, Crossings, Ctx, Effect, Order, Outcome, Pair, Rate, State},
     payment::Invoice,
-    types::PaymentHash,
+    types::{Msat, PaymentHash},
 };
 use tokio::{
     sync::mpsc,
@@ -182,7 +182,7 @@ impl Desk {
             incoming: self.name(pair.incoming),
             outgoing: self.name(pair.outgoing),
             rate: *rate,
-            held: self.crossings.held(pair),
+            held: Msat(self.crossings.held(pair).0.saturating_add(self.swapped(pair).0)),
         };
         self.crossings.rates().map(view).collect()
     }
@@ -252,7 +252,16 @@ impl Desk {
 
     fn ctx(&self, pair: &Pair) -> Ctx {
         let now = |chain| self.side(chain).and_then(|side| side.status.as_ref()).map(|status| status.now);
-        Ctx { now: self.services.now(), incoming: now(pair.incoming), outgoing: now(pair.outgoing) }
+        Ctx {
+            now: self.services.now(),
+            incoming: now(pair.incoming),
+            outgoing: now(pair.outgoing),
+            swapped: self.swapped(pair),
+        }
+    }
+
+    fn swapped(&self, pair: &Pair) -> Msat {
+        self.services.swaps.exchanged(pair.incoming, pair.outgoing)
     }
 
     fn name(&self, chain: ChainHash) -> String {

@@ -21,11 +21,11 @@ mod task;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
     time::Duration,
 };
 
-use bitcoin::Amount;
+use bitcoin::{Amount, constants::ChainHash};
 use leyden_channels::{
     payment::HintHop,
     swap::{
@@ -35,7 +35,7 @@ use leyden_channels::{
     types::{Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 use leyden_node::{Keeper, Needed};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, broadcast, mpsc, oneshot};
 
 use book::{Book, Needs, Ways};
 pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg, measured_pace, reclaim};
@@ -224,6 +224,11 @@ pub(crate) enum SwapRefused {
     #[error("this offer is your own: send it to the other, who accepts it")]
     Own,
     #[error(
+        "a swap of another kind with this offer's secret is known here, and one lock could stand for both: you would give twice for \
+         what is locked once. Nothing was accepted: ask for a new offer"
+    )]
+    SameSecret,
+    #[error(
         "the offer goes the other way round: it asks you for {asked} sat of {asked_on}, and gives {given} sat of {given_on}. \
          Nothing was accepted; if that is the trade you want, accept it {instead}",
         asked = asked.to_sat(),
@@ -291,7 +296,27 @@ pub(crate) struct Swaps {
     needs: [Needs; 2],
     /// Of the other chain, likewise.
     needs_of_other: [Needs; 2],
+    exchanged: Exchanged,
+    beginning: Mutex<()>,
     other: Option<Arc<dyn SwapLeg>>,
+}
+
+/// What submarine swaps under way get on one network and give on another, by the two: the latter's millisatoshi.
+#[derive(Clone, Default)]
+struct Exchanged(Arc<SyncMutex<BTreeMap<(ChainHash, ChainHash), Msat>>>);
+
+impl Exchanged {
+    fn note<'a>(&self, swaps: impl IntoIterator<Item = &'a Submarine>) {
+        let mut now = BTreeMap::new();
+        // What is not agreed on yet is not under way.
+        let under_way = swaps.into_iter().filter(|swap| swap.outcome().is_none() && swap.acceptance().is_some());
+        for (from, to, amount) in under_way.filter_map(Submarine::exchanged) {
+            let all: &mut Msat = now.entry((from, to)).or_default();
+            // More than there can be is as full as can be.
+            *all = Msat(all.0.saturating_add(amount.0));
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
 }
 
 /// All swaps as they were kept.
@@ -303,7 +328,10 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Reads them back. A row that cannot be read is an error: coins may depend on it.
     pub(crate) fn read(services: &Services) -> Result<Self, StoreError> {
-        Ok(Self { atomic: Book::load(services)?, submarine: Book::load(services)? })
+        let submarine = Book::load(services)?;
+        // Before anything is paid at a rate.
+        services.swaps.exchanged.note(submarine.values());
+        Ok(Self { atomic: Book::load(services)?, submarine })
     }
 
     /// What the channel backup has of them.
@@ -340,7 +368,7 @@ impl SwapTasks {
 
 /// Why a chain of a swap that is under way cannot be followed, while it cannot.
 #[derive(Clone, Default)]
-struct Trouble(Arc<Mutex<Option<String>>>);
+struct Trouble(Arc<SyncMutex<Option<String>>>);
 
 impl Trouble {
     fn get(&self) -> Option<String> {
@@ -372,11 +400,29 @@ impl Swaps {
         let needs = [of_atomic.needs.clone(), of_submarine.needs.clone()];
         let (atomic, mailbox) = mpsc::channel(MAILBOX);
         let (submarine, its_mailbox) = mpsc::channel(MAILBOX);
+        let exchanged = Exchanged::default();
         let tasks = SwapTasks {
             atomic: task::SwapTask { mailbox, ways: of_atomic, other: other.clone() },
-            submarine: submarine::SubmarineTask { mailbox: its_mailbox, ways: of_submarine, other: other.clone() },
+            submarine: submarine::SubmarineTask {
+                mailbox: its_mailbox,
+                ways: of_submarine,
+                exchanged: exchanged.clone(),
+                other: other.clone(),
+            },
         };
-        (Self { atomic, submarine, news, troubles, needs, needs_of_other, other }, tasks)
+        let beginning = Mutex::default();
+        (Self { atomic, submarine, news, troubles, needs, needs_of_other, exchanged, beginning, other }, tasks)
+    }
+
+    /// Whoever begins a swap has looked at all others, of either kind: no two begin at once.
+    pub(crate) async fn begins(&self) -> MutexGuard<'_, ()> {
+        self.beginning.lock().await
+    }
+
+    /// What submarine swaps under way give on the network `to` for what they get on `from`, in the former's millisatoshi.
+    pub(crate) fn exchanged(&self, from: ChainHash, to: ChainHash) -> Msat {
+        let all = self.exchanged.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// The other chain of swaps.

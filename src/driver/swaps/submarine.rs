@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
-    BlockClock, LegError, SubmarineCall, SubmarineFacts, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
+    BlockClock, Exchanged, LegError, SubmarineCall, SubmarineFacts, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
     book::{Book, Desk, Ways, run},
     chains::Chains,
     leg::{away, measured_pace},
@@ -37,6 +37,7 @@ use crate::{driver::services::Services, store::StoreError};
 pub(super) struct SubmarineTask {
     pub(super) mailbox: mpsc::Receiver<SubmarineCall>,
     pub(super) ways: Ways,
+    pub(super) exchanged: Exchanged,
     pub(super) other: Option<Arc<dyn SwapLeg>>,
 }
 
@@ -48,10 +49,10 @@ impl SubmarineTask {
         swaps: BTreeMap<PaymentHash, Submarine>,
         fatal: mpsc::UnboundedSender<String>,
     ) {
-        let Self { mailbox, ways, other } = self;
+        let Self { mailbox, ways, exchanged, other } = self;
         let chains = Chains::new(&services, other);
         let book = Book::new(services, swaps, ways);
-        run(SubmarineDesk { book, chains }, mailbox, fatal).await;
+        run(SubmarineDesk { book, chains, exchanged }, mailbox, fatal).await;
     }
 }
 
@@ -59,6 +60,7 @@ impl SubmarineTask {
 struct SubmarineDesk {
     book: Book<Submarine>,
     chains: Chains,
+    exchanged: Exchanged,
 }
 
 /// A swap that is about to begin.
@@ -136,6 +138,7 @@ impl Desk for SubmarineDesk {
                 self.handle_or_log(id, Event::Tick).await?;
             }
         }
+        self.exchanged.note(self.book.swaps.values());
         self.book.note_needs();
         self.book.note_trouble(trouble);
         Ok(())
@@ -145,6 +148,7 @@ impl Desk for SubmarineDesk {
 impl SubmarineDesk {
     async fn begin(&mut self, made: Made) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
         let begun = self.book.begin(made).await?;
+        self.exchanged.note(self.book.swaps.values());
         Ok(begun.map(|swap| {
             self.tell(swap.id());
             self.info(&swap)

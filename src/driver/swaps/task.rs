@@ -124,6 +124,9 @@ impl AtomicDesk {
     async fn accept(&mut self, request: AcceptSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
         let AcceptSwap { offer, give, get, give_other, locked_for, terms } = request;
         self.book.check_new(&offer.hash)?;
+        if self.book.services.is_of_a_swap(&offer.hash).map_err(refused)? {
+            return Err(SwapRefused::SameSecret);
+        }
         let (own, other) = self.chains.ask_both().await?;
         // The person says which of the two chains is given, never the offer.
         let (outer, inner) = if give_other { (&own, &other) } else { (&other, &own) };

@@ -4,7 +4,7 @@ use super::{clocks::rate, world::*};
 use crate::{
     crossing::*,
     swap::margins::RESTART_ALLOWANCE,
-    types::{Height, PaymentHash},
+    types::{Height, Msat, PaymentHash},
 };
 
 fn hash() -> PaymentHash {
@@ -230,6 +230,28 @@ fn no_more_is_under_way_than_the_owner_allows() {
     assert_eq!(world.crossings.all().filter(|crossing| crossing.state == State::Ended(full.clone())).count(), 1);
     let refused = world.ask(6).unwrap_err();
     assert!(matches!(refused, Refusal::TooMuchHeld { .. }), "{refused}");
+}
+
+#[test]
+fn what_swaps_have_under_way_counts_toward_what_the_owner_allows() {
+    let mut world = World::calm();
+    for number in 1..=2 {
+        world.conducts.insert(preimage(number).hash(), PAYS);
+        world.ask(number).unwrap();
+    }
+    // Room for one more of them.
+    world.swapped = Msat(rate().most_held.0 - 500_000_000);
+    world.payer_pays(&preimage(1).hash(), 0, 0);
+    world.pass(60);
+    assert!(matches!(ended(&world), Outcome::Crossed { .. }));
+    // And for none.
+    world.swapped = Msat(world.swapped.0 + 1);
+    world.payer_pays(&preimage(2).hash(), 0, 0);
+    world.pass(60);
+    let full = State::Ended(Outcome::GivenBack(Reason::Full));
+    assert_eq!(world.crossings.get(&preimage(2).hash()).unwrap().state, full);
+    let refused = world.ask(3).unwrap_err();
+    assert!(matches!(refused, Refusal::TooMuchHeld { held, .. } if held == world.swapped), "{refused}");
 }
 
 #[test]

@@ -186,6 +186,8 @@ pub struct World {
     pub conducts: BTreeMap<PaymentHash, Conduct>,
     pub crossings: Crossings,
     pub disk: Disk,
+    /// What swaps have under way.
+    pub swapped: Msat,
     /// Decides what becomes of calls and commits.
     pub fate: Box<dyn FnMut() -> (Crash, Call)>,
 }
@@ -204,6 +206,7 @@ impl World {
             conducts: BTreeMap::new(),
             crossings: Crossings::default(),
             disk: Disk::default(),
+            swapped: Msat::ZERO,
             fate,
         };
         let outbox = world.crossings.set_rate(PAIR, Some(rate())).unwrap();
@@ -217,7 +220,7 @@ impl World {
     }
 
     pub fn ctx(&self) -> Ctx {
-        Ctx { now: UnixTime(self.now), incoming: self.north.now(1), outgoing: self.south.now(2) }
+        Ctx { now: UnixTime(self.now), incoming: self.north.now(1), outgoing: self.south.now(2), swapped: self.swapped }
     }
 
     pub fn ask(&mut self, number: u8) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 //! What is known of a submarine swap, and its one way in.
 
-use bitcoin::Amount;
+use bitcoin::{Amount, constants::ChainHash};
 
 use super::{
     across::Paces,
@@ -428,6 +428,19 @@ impl Submarine {
     /// The output; `None` until both have named their keys.
     pub fn contract(&self) -> Option<Contract> {
         self.acceptance.as_ref().map(|acceptance| self.offer.contract(acceptance))
+    }
+
+    /// Where this person gets, where it gives, and how much of the latter, as a rate between two networks has it; `None` if both are
+    /// on one.
+    pub fn exchanged(&self) -> Option<(ChainHash, ChainHash, Msat)> {
+        let Clock::Time { payment_chain, .. } = self.offer.clock else { return None };
+        let (coins, payment) = (self.offer.chain.hash, payment_chain.hash);
+        Some(if self.gives_coins() {
+            // More than there can be counts as all that can be said.
+            (payment, coins, Msat::from_sat(self.offer.coins).unwrap_or(Msat(u64::MAX)))
+        } else {
+            (coins, payment, self.offer.payment)
+        })
     }
 
     /// The secret, as far as others may know it: what a participant has seen, or an initiator has shown.

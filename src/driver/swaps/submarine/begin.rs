@@ -66,6 +66,9 @@ impl SubmarineDesk {
     pub(super) async fn accept(&mut self, request: AcceptSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
         let AcceptSubmarine { offer, direction, coins, payment, coins_on, terms, locked_for } = request;
         self.book.check_new(&offer.hash)?;
+        if self.book.services.is_of_an_atomic_swap(&offer.hash).map_err(refused)? {
+            return Err(SwapRefused::SameSecret);
+        }
         if self.book.services.is_of_a_crossing(&offer.hash).map_err(refused)?
             || (offer.direction == Direction::In
                 && self.book.services.payment_now(&offer.hash).map_err(refused)?.is_some())

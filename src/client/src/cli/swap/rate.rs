@@ -40,7 +40,8 @@ pub(super) struct Rate {
     /// The largest payment, on the payee's network
     #[arg(long, value_name = "SAT", default_value = "1000000")]
     most: Sat,
-    /// The most that may be under way at once, on the payee's network [default: five times the largest payment]
+    /// The most that may be under way at once, on the payee's network, submarine swaps between the two included [default: five times
+    /// the largest payment]
     #[arg(long, value_name = "SAT")]
     most_held: Option<Sat>,
     /// What routes to the payee may cost you, in millionths of the payment
