@@ -75,13 +75,15 @@ impl Sibling {
         Self { data_dir, connection: Mutex::default() }
     }
 
-    async fn connect(&self) -> Result<Connection, CallError> {
+    fn away(&self, what: &dyn std::fmt::Display) -> CallError {
         let shown = self.data_dir.display();
-        let away = |what: &dyn std::fmt::Display| {
-            CallError::Away(format!(
-                "no daemon answers on {shown} ({what}): start it with `leydend --network … --data-dir {shown}`, as before"
-            ))
-        };
+        CallError::Away(format!(
+            "no daemon answers on {shown} ({what}): start it with `leydend --network … --data-dir {shown}`, as before"
+        ))
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
+        let away = |what: &dyn std::fmt::Display| self.away(what);
         // The network is named by the daemon that runs.
         let running = fs::read(Layout::new(self.data_dir.clone(), "").running()).map_err(|error| away(&error))?;
         let running: Running = serde_json::from_slice(&running).map_err(|error| away(&error))?;
@@ -111,6 +113,8 @@ impl Sibling {
                 *connection = Some(connected);
                 Ok(answer.into_inner())
             }
+            // The connection has ended: nobody has answered.
+            Ok(Err(status)) if std::error::Error::source(&status).is_some() => Err(self.away(&status.message())),
             Ok(Err(status)) => Err(CallError::Status(status)),
             Err(_) => Err(CallError::Away(format!("the daemon on {} does not answer", self.data_dir.display()))),
         }

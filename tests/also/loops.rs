@@ -1,22 +1,35 @@
 //! Coins of one network for a Lightning payment on the other, and back, between people who each have both in one daemon.
 
 use super::{
-    Networks,
-    swapping::{LATER, MEDIAN, Person, SUBSIDY, agree, coins, decoded, mine, value},
+    Networks, PASSWORD, reconnected, save,
+    swapping::{LATER, MEDIAN, Person, SUBSIDY, agree, coins, come_back_by_the_words, decoded, mine, value},
+    wait_until_active,
 };
-use crate::harness::{DEEP, MATURE, leyden, mempool};
+use crate::harness::{DEEP, MATURE, Program, leyden, mempool};
+use bitcoin::Amount;
+use leyden::inside::seed::{self, KeyScheme, Seed};
+use leyden_channels::{
+    swap::{
+        self, LegTerms,
+        submarine::{Clock, Offer},
+    },
+    types::UnixTime,
+};
 use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::{NOBODY, calls::settled_balance},
 };
 use leyden_common::layout::Layout;
 use leyden_proto::leyden::{
-    CrossingRate, ListSwapsRequest, SetCrossingRateRequest, SubmarineAcceptRequest, SubmarineQuoteRequest, SwapInfo,
-    SwapInitiateRequest,
+    CrossingRate, ListSwapsRequest, SetCrossingRateRequest, SubmarineAcceptRequest, SubmarineQuoteRequest,
+    SwapAcceptRequest, SwapInfo, SwapInitiateRequest,
 };
-use leyden_proto::lnrpc::{SendCoinsRequest, SendManyRequest};
-use std::fs;
-use tonic::Status;
+use leyden_proto::lnrpc::{ChangePasswordRequest, SendCoinsRequest, SendManyRequest, UnlockWalletRequest};
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tonic::{Code, Status};
 
 /// Satoshi on north, and over Lightning on south: one for ten, and what is left is Bob's.
 const COINS: i64 = 1_000_000;
@@ -68,14 +81,22 @@ fn north() -> String {
 }
 
 /// The swap of this kind.
-async fn swap(person: &Person, kind: &str) -> SwapInfo {
-    let list = person.south().client().unwrap().swap().list(ListSwapsRequest {}).await.unwrap().into_inner();
+async fn listed(node: &DaemonProcess, kind: &str) -> SwapInfo {
+    let list = node.client().unwrap().swap().list(ListSwapsRequest {}).await.unwrap().into_inner();
     list.swaps.into_iter().find(|swap| swap.kind == kind).unwrap()
 }
 
+async fn swap(person: &Person, kind: &str) -> SwapInfo {
+    listed(person.south(), kind).await
+}
+
+async fn becomes(node: &DaemonProcess, kind: &str, phase: &str) {
+    let what = format!("the swap {kind} of {} to be {phase}", node.name());
+    wait_until(&what, || async { Ok(listed(node, kind).await.phase == phase) }).await.unwrap();
+}
+
 async fn reaches(person: &Person, kind: &str, phase: &str) {
-    let what = format!("the swap {kind} of {} to be {phase}", person.south().name());
-    wait_until(&what, || async { Ok(swap(person, kind).await.phase == phase) }).await.unwrap();
+    becomes(person.south(), kind, phase).await;
 }
 
 /// What somebody has in the channel on south, once nothing is on its way in it.
@@ -240,6 +261,163 @@ async fn coins_on_one_network_come_back_when_nobody_pays_on_the_other() {
     assert_eq!(settled_balance(alice.north(), rest + back).await.unwrap(), rest + back);
     assert!(swap(&alice, "in").await.secret.is_empty(), "the secret was never shown");
     assert_eq!(local(&alice).await, hers);
+}
+
+/// One lock could stand for both, and whoever accepts both would pay for it twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_swaps_of_either_kind_with_one_secret_are_accepted() {
+    let networks = Networks::new();
+    let alice = Person::start(&networks, "alice", true, None, &[]).await;
+    let bob = Person::start(&networks, "bob", true, Some(&alice), &[]).await;
+    coins(&alice, &bob).await;
+    let quote =
+        SubmarineQuoteRequest { coins: COINS, payment: PAYMENT, coins_on: north(), ..SubmarineQuoteRequest::default() };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // Alice's key and secret, the coins that she locks for the payment, and the time when they come back: for coins as well.
+    let atomic_of = |offer: &[u8]| {
+        let offer = Offer::decode(offer).unwrap();
+        let Clock::Time { refund, payment_chain } = offer.clock else { panic!("it is across two chains") };
+        let inner = UnixTime(now + 23 * 3_600);
+        let outer = LegTerms { chain: offer.chain, amount: offer.coins, expiry: refund };
+        let inner = LegTerms { chain: payment_chain, amount: Amount::from_sat(10_000_000), expiry: inner };
+        swap::Offer { hash: offer.hash, outer, inner, refund_key: offer.key, redeem_key: offer.key }.encode()
+    };
+    let bobs = bob.south();
+    let accept_atomic = async |offer: &[u8]| {
+        let offer = atomic_of(offer);
+        let request =
+            SwapAcceptRequest { offer, give: 10_000_000, get: COINS, depth: DEPTH, ..SwapAcceptRequest::default() };
+        bobs.client().unwrap().swap().accept(request).await.map(|answer| answer.into_inner().acceptance)
+    };
+    let first = quoted(alice.south(), quote.clone()).await.unwrap();
+    accepted(bobs, pays_for_coins(first.clone())).await.unwrap();
+    let refused = accept_atomic(&first).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    assert!(refused.message().contains("one lock could stand for both"), "{refused}");
+    // The other way about, and both at once.
+    let second = quoted(alice.south(), quote).await.unwrap();
+    let (atomic, submarine) = tokio::join!(accept_atomic(&second), accepted(bobs, pays_for_coins(second.clone())));
+    let refusal = match (atomic, submarine) {
+        (Ok(_), Err(refused)) | (Err(refused), Ok(_)) => refused,
+        (Ok(_), Ok(_)) => panic!("both were accepted"),
+        (Err(one), Err(other)) => panic!("{one} {other}"),
+    };
+    assert!(refusal.message().contains("one lock could stand for both"), "{refusal}");
+}
+
+/// They have one password, unless its change was cut off between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_swap_begins_while_the_wallet_that_has_the_coins_is_not_open() {
+    const NEW: &str = "battery staple";
+    let networks = Networks::new();
+    let data_dir = networks.data_dir("carol");
+    let words = Seed::from_entropy([93; 32], "").with_scheme(KeyScheme::Chain);
+    for (network, password) in [("north", std::str::from_utf8(PASSWORD).unwrap()), ("south", NEW)] {
+        let path = Layout::new(data_dir.clone(), network).wallet_seed();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        seed::save(&path, &words, Some(password)).unwrap();
+    }
+    let mut carol = Program::start(&data_dir, &networks.both());
+    let locked = carol.client().await;
+    let unlock = UnlockWalletRequest { wallet_password: PASSWORD.to_vec(), ..UnlockWalletRequest::default() };
+    locked.unlocker().unlock_wallet(unlock).await.unwrap_err();
+    let client = reconnected(&mut carol).await;
+    let quote = SubmarineQuoteRequest {
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: "south".to_owned(),
+        depth: DEPTH,
+        ..SubmarineQuoteRequest::default()
+    };
+    let refused = client.swap().quote_submarine(quote.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("the wallet of south is not open"), "{refused}");
+    let change = ChangePasswordRequest {
+        current_password: PASSWORD.to_vec(),
+        new_password: NEW.as_bytes().to_vec(),
+        ..ChangePasswordRequest::default()
+    };
+    client.unlocker().change_password(change).await.unwrap();
+    wait_until_active(&client.clone().on_network("south").unwrap()).await;
+    client.swap().quote_submarine(quote).await.unwrap();
+    carol.stop().await;
+}
+
+/// The contract lies on south, and its keys are of the node on north, where the payment would have come in.
+#[tokio::test(flavor = "multi_thread")]
+async fn coins_locked_for_a_payment_come_back_by_the_words_and_the_script_alone() {
+    let networks = Networks::new();
+    let words = Seed::from_entropy([92; 32], "").with_scheme(KeyScheme::Chain);
+    let alice = Person::start(&networks, "alice", true, None, &[]).await;
+    for network in ["north", "south"] {
+        save(&networks.data_dir("bob"), network, &words);
+        save(&networks.data_dir("again"), network, &words);
+    }
+    let mut bob = Person::start(&networks, "bob", true, Some(&alice), &[]).await;
+    coins(&alice, &bob).await;
+    let coins_on = "south".to_owned();
+    let quote = SubmarineQuoteRequest {
+        coins: COINS,
+        payment: PAYMENT,
+        coins_on: coins_on.clone(),
+        refund_hours: REFUND_HOURS,
+        ..SubmarineQuoteRequest::default()
+    };
+    let offer = quoted(bob.north(), quote).await.unwrap();
+    let believed = SubmarineAcceptRequest { coins_on, ..pays_for_coins(offer) };
+    initiate(bob.north(), accepted(alice.north(), believed).await.unwrap()).await;
+    becomes(bob.north(), "in", "locking").await;
+    mine(bob.south(), alice.south(), 1).await;
+    becomes(bob.north(), "in", "locked").await;
+    let give = listed(bob.north(), "in").await.give.unwrap();
+    let total = value(&decoded(&give.lock_transaction));
+    bob.daemon.kill();
+    fs::remove_dir_all(bob.daemon.data_dir()).unwrap();
+    come_back_by_the_words(&networks, &alice, &hex::encode(&give.contract), &give.lock, total).await;
+}
+
+/// Alice has a daemon for each network, and the one that the payment is on is a light node; Bob has one daemon for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_daemons_of_one_person_swap_as_one_does_and_wait_for_each_other() {
+    let networks = Networks::new();
+    let bob = Person::start(&networks, "bob", true, None, &[]).await;
+    let (to_north, to_south) = (bob.north().chain_address().unwrap(), bob.south().chain_address().unwrap());
+    let flags = ["--network", &networks.north, "--chain-connect", &to_north];
+    let mut with_coins = DaemonProcess::new(networks.folder.path(), "alice-north", &flags).unwrap();
+    with_coins.start().await.unwrap();
+    let beside = with_coins.data_dir().display().to_string();
+    let flags = ["--network", &networks.south, "--light", "--chain-connect", &to_south, "--swap-with", &beside];
+    let mut paid = DaemonProcess::new(networks.folder.path(), "alice-south", &flags).unwrap();
+    paid.start().await.unwrap();
+    with_coins.mine(1, None).await.unwrap();
+    with_coins.mine(MATURE, Some(NOBODY)).await.unwrap();
+    agree(&with_coins, bob.north()).await;
+    bob.south().mine(MATURE, Some(NOBODY)).await.unwrap();
+    agree(bob.south(), &paid).await;
+
+    let quote =
+        SubmarineQuoteRequest { coins: COINS, payment: PAYMENT, coins_on: north(), ..SubmarineQuoteRequest::default() };
+    let here = SubmarineQuoteRequest { coins_on: String::new(), ..quote.clone() };
+    let refused = told(quoted(&paid, here).await);
+    assert!(refused.contains("your node on south is a light one"), "{refused}");
+    let offer = quoted(&paid, quote.clone()).await.unwrap();
+    let acceptance = accepted(bob.south(), pays_for_coins(offer)).await.unwrap();
+    with_coins.kill();
+    let away = told(quoted(&paid, quote).await);
+    assert!(away.contains("no daemon answers on"), "{away}");
+    // It begins when the other one is there.
+    let _ = paid.client().unwrap().swap().initiate_submarine(SwapInitiateRequest { acceptance }).await.unwrap();
+    wait_until("the other daemon to be missed", || async {
+        Ok(listed(&paid, "in").await.warnings.iter().any(|warning| warning.contains("no daemon answers on")))
+    })
+    .await
+    .unwrap();
+    with_coins.start().await.unwrap();
+    becomes(&paid, "in", "locking").await;
+    assert_eq!(listed(&paid, "in").await.give.unwrap().network, "north");
+    mine(&with_coins, bob.north(), 1).await;
+    becomes(&paid, "in", "locked").await;
+    assert!(listed(&paid, "in").await.warnings.is_empty());
 }
 
 /// Addresses of private chains begin alike, so nobody sees which network one is of; the daemon does.

@@ -269,13 +269,19 @@ async fn coins_on_the_other_network_come_back_by_the_words_and_the_script_alone(
     bob.daemon.kill();
     fs::remove_dir_all(bob.daemon.data_dir()).unwrap();
 
+    let total = rest + SOUTH;
+    come_back_by_the_words(&networks, &alice, &hex::encode(&give.contract), &give.lock, total).await;
+}
+
+/// The wallet that "again" has the words of takes the coins of a contract on south, which a swap of the node on north has locked.
+/// So much is there in all, before fees.
+pub async fn come_back_by_the_words(networks: &Networks, alice: &Person, contract: &str, lock: &str, total: i64) {
     // The clock is shifted on the first network alone.
-    let again = Person::start(&networks, "again", false, Some(&alice), &LATER).await;
+    let again = Person::start(networks, "again", false, Some(alice), &LATER).await;
     // A clock that is so far ahead of others' is doubted, so the wallet's word is not waited for.
     let all = height(alice.south()).await;
     wait_until("the blocks of south", || async { Ok(height(again.south()).await == all) }).await.unwrap();
-    let contract = hex::encode(&give.contract);
-    let arguments = ["--network", "north", "swap", "reclaim", &contract, &give.lock];
+    let arguments = ["--network", "north", "swap", "reclaim", contract, lock];
     let early = run_leyden(again.daemon.data_dir(), &arguments);
     let told = String::from_utf8_lossy(&early.stderr).into_owned();
     assert!(!early.status.success() && told.contains("before the median time"), "{told}");
@@ -285,9 +291,9 @@ async fn coins_on_the_other_network_come_back_by_the_words_and_the_script_alone(
         .await
         .unwrap();
     again.south().mine(1, Some(NOBODY)).await.unwrap();
-    let least = rest + SOUTH - 10_000;
+    let least = total - 10_000;
     wait_until("the coins to be back", || async {
-        Ok((least..rest + SOUTH).contains(&again.south().wallet_balance().await?))
+        Ok((least..total).contains(&again.south().wallet_balance().await?))
     })
     .await
     .unwrap();

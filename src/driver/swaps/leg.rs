@@ -190,9 +190,11 @@ impl SwapLeg for OwnLeg {
         let node = &self.0.node;
         if node.watched_scripts().is_some() {
             // It would not see the other's lock, nor its claim, in blocks that it does not have.
-            return Err(LegError(
-                "a swap needs whole blocks, and a light node has none: run leydend without --light".into(),
-            ));
+            return Err(LegError(format!(
+                "a swap needs the whole blocks of the chain that its coins are on, and your node on {} is a light one: run it without \
+                 --light",
+                node.params().name
+            )));
         }
         let (tip, params) = (node.tip(), node.params());
         Ok(LegStatus {

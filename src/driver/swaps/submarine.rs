@@ -105,7 +105,7 @@ impl Desk for SubmarineDesk {
                 let lacks_name =
                     |swap: &Submarine| self.is_across(swap) && self.chains.status(swap.offer().chain.hash).is_none();
                 if self.book.swaps.values().any(lacks_name) {
-                    self.chains.look(true).await;
+                    self.chains.look(false, true).await;
                 }
                 let all = self.book.swaps.values().map(|swap| self.info(swap)).collect();
                 let _ = answer.send(Ok(all));
@@ -116,11 +116,10 @@ impl Desk for SubmarineDesk {
 
     async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
         let followed = self.book.followed();
-        let mut trouble = None;
-        if !followed.is_empty() {
-            let needs_other = followed.iter().filter_map(|id| self.book.swaps.get(id)).any(|swap| self.is_across(swap));
-            trouble = self.chains.look(needs_other).await;
-        }
+        let followed_swaps = || followed.iter().filter_map(|id| self.book.swaps.get(id));
+        let needs_own = followed_swaps().any(|swap| !self.is_across(swap));
+        let needs_other = followed_swaps().any(|swap| self.is_across(swap));
+        let mut trouble = self.chains.look(needs_own, needs_other).await;
         for id in followed {
             // Before anything is decided without it.
             if let Err(LegError(error)) = self.look_for_own_lock(id, repeats).await? {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::{
     AcceptSwap, Call, LegBlock, LegError, LegStatus, QuoteSwap, SwapInfo, SwapLeg, SwapOrder, SwapRefused, SwapTerms,
     book::{Book, Desk, Ways, run},
-    chains::{Chains, nobody_follows},
+    chains::Chains,
     leg::{away, back_to, own_lock},
     refused,
 };
@@ -92,7 +92,7 @@ impl Desk for AtomicDesk {
             self.book.note_trouble(None);
             return Ok(());
         }
-        let mut trouble = self.chains.look(true).await;
+        let mut trouble = self.chains.look(true, true).await;
         for id in followed {
             let mut has_moved = repeats;
             for leg in Leg::ALL {
@@ -227,7 +227,7 @@ impl AtomicDesk {
         }
         let hash = swap.offer().leg(leg).chain.hash;
         let Some((status, chain)) = self.chains.status(hash).cloned().zip(self.chains.at(hash)) else {
-            return Ok(Err(nobody_follows(hash)));
+            return Ok(Err(self.chains.not_followed(hash)));
         };
         let swap = swap.leg(leg);
         // Before the blocks: with the last of them a swap may end.

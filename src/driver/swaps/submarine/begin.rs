@@ -7,7 +7,7 @@ use leyden_channels::{
         incoming::{self, InvoiceState},
     },
     swap::{
-        Start, SwapKeys as _,
+        Chain, Start, SwapKeys as _,
         submarine::{
             Bargain, Believed, Clock, Direction, Offer, PaymentChain, Request, Span, Submarine, SubmarineOutbox,
         },
@@ -32,7 +32,7 @@ struct Places {
     /// Where coins are locked.
     coins: LegStatus,
     /// Where the payment is: this daemon's.
-    payment: LegStatus,
+    payment: Chain,
 }
 
 impl SubmarineDesk {
@@ -44,7 +44,7 @@ impl SubmarineDesk {
             }
             CoinsPlace::There { network, refund_seconds } => {
                 let places = self.places(Some(network)).await?;
-                let span = Span::Two { payment_chain: places.payment.chain, refund_seconds: *refund_seconds };
+                let span = Span::Two { payment_chain: places.payment, refund_seconds: *refund_seconds };
                 (places, span)
             }
         };
@@ -95,7 +95,7 @@ impl SubmarineDesk {
             }
         };
         let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
-        let (coins, payment) = ((places.coins.chain, coins), (places.payment.chain, payment));
+        let (coins, payment) = ((places.coins.chain, coins), (places.payment, payment));
         let believed = Believed { direction, coins, payment };
         let made =
             Submarine::accept(offer, &believed, text, request, self.book.services.now(), &self.book.services.keys);
@@ -107,34 +107,33 @@ impl SubmarineDesk {
         let own_name = self.book.services.node.params().name.clone();
         let Some(wanted) = coins_on.filter(|name| *name != own_name) else {
             let own = self.chains.ask_own().await?;
-            return Ok(Places { coins: own.clone(), payment: own });
+            return Ok(Places { payment: own.chain, coins: own });
         };
-        let (own, other) = self.chains.ask_both().await?;
+        let other = self.chains.ask_other().await?;
         if other.network != wanted {
-            return Err(SwapRefused::NoSuchNetwork {
-                wanted: wanted.to_owned(),
-                own: own.network,
-                other: other.network,
-            });
+            return Err(SwapRefused::NoSuchNetwork { wanted: wanted.to_owned(), own: own_name, other: other.network });
         }
-        Ok(Places { coins: other, payment: own })
+        // A payment needs no blocks here but those that the channels look for: a light node can make it, and hold it.
+        let hash = self.book.services.chain_hash();
+        let payment = Chain { hash, spacing: self.book.services.node.params().spacing.get() };
+        Ok(Places { coins: other, payment })
     }
 
     /// The person says where both are, never the offer.
     async fn check_places(&mut self, offer: &Offer, said: &Places) -> Result<(), SwapRefused> {
         let (coins, payment) = (offer.chain.hash, offer.payment_chain().hash);
-        if (coins, payment) == (said.coins.chain.hash, said.payment.chain.hash) {
+        if (coins, payment) == (said.coins.chain.hash, said.payment.hash) {
             return Ok(());
         }
         // So that both are called by their names; what nobody here follows is named by its genesis block.
-        let _ = self.chains.ask_both().await;
+        let _ = self.chains.ask_other().await;
         Err(SwapRefused::OtherPlaces { coins_on: self.chains.name(coins), payment_on: self.chains.name(payment) })
     }
 
     async fn request(&mut self, terms: SubmarineTerms, places: &Places) -> Result<Request, SwapRefused> {
         self.book.check_room()?;
         let status = &places.coins;
-        if status.chain.hash != places.payment.chain.hash {
+        if status.chain.hash != places.payment.hash {
             self.chains.check_pruning([status])?;
         }
         let hash = status.chain.hash;

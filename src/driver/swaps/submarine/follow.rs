@@ -14,7 +14,6 @@ use super::SubmarineDesk;
 use crate::{
     driver::swaps::{
         LegBlock, LegError, LegStatus, SwapLeg,
-        chains::nobody_follows,
         leg::{back_to, own_lock},
     },
     store::StoreError,
@@ -96,7 +95,7 @@ impl SubmarineDesk {
     pub(super) async fn follow(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
         let Some(hash) = self.book.swaps.get(&id).map(|swap| swap.offer().chain.hash) else { return Ok(Ok(false)) };
         let Some((status, chain)) = self.chains.status(hash).cloned().zip(self.chains.at(hash)) else {
-            return Ok(Err(nobody_follows(hash)));
+            return Ok(Err(self.chains.not_followed(hash)));
         };
         let moved = self.follow_blocks(id, &status, chain.as_ref()).await?;
         // Look for a redeem before refunding, in the mempool too; also if a block is missing.
