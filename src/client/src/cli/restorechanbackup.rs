@@ -15,7 +15,8 @@ use super::{CliError, Context, backup::BackupArgs};
     Payments that were in flight when the machine was lost are not in a backup. The peer has to be\n\
     there; if it is reached at another address than before, `leyden connect` it. What a close of your\n\
     own still held back is not claimed from a backup: if the old data folder is still there, keep it.\n\n\
-    Swaps that were under way are in it too, and go on: `leyden swap list`.")]
+    Swaps that were under way are in it too, and go on: `leyden swap list`. Copies that peers have kept\n\
+    hold no swaps: those come back from the file alone, or one by one with `leyden swap reclaim`.")]
 pub struct RestoreChanBackup {
     #[command(flatten)]
     backup: BackupArgs,
