@@ -44,6 +44,13 @@ struct Htlc {
     paid: Option<(u32, PaymentPreimage)>,
 }
 
+impl Htlc {
+    /// The payer knows then that it has failed; by force at the latest.
+    fn fails(&mut self, at: u32) {
+        self.failed.get_or_insert(at.min(self.offered + margins::RESOLVE_BLOCKS));
+    }
+}
+
 pub struct Lightning {
     /// `min_final_cltv_expiry_delta` of the invoice.
     final_cltv: u32,
@@ -98,7 +105,7 @@ impl Lightning {
             // The payer, who may do what it likes, has the channel closed, and its timeout is in a block before the claim.
             self.receipt = Receipt::TakenBack;
             self.shown = Some(preimage);
-            htlc.failed.get_or_insert(tip + self.delay);
+            htlc.fails(tip + self.delay);
             return;
         }
         self.receipt = Receipt::Settled;
@@ -113,7 +120,7 @@ impl Lightning {
             Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => return,
         }
         if let Some(htlc) = self.htlc.as_mut().filter(|htlc| htlc.arrives.is_none() && htlc.paid.is_none()) {
-            htlc.failed.get_or_insert(tip + self.delay);
+            htlc.fails(tip + self.delay);
         }
     }
 
@@ -130,7 +137,7 @@ impl Lightning {
             match self.receipt {
                 Receipt::Open if has_time => self.receipt = Receipt::Held(CltvExpiry(htlc.received)),
                 Receipt::Open | Receipt::Held(_) | Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => {
-                    htlc.failed.get_or_insert(tip + self.delay);
+                    htlc.fails(tip + self.delay);
                 }
             }
         }
