@@ -5,8 +5,8 @@
 //!                              └── threads of the pool, one for each other core
 //! ```
 //!
-//! The task takes pieces too, so it never waits for a pool that is busy with another channel's, but for the pieces that
-//! have been begun.
+//! The task takes pieces too, so nothing is left undone while the pool is busy with another channel's. It returns when each
+//! helper that it called has come, which may stand behind those of other channels: at most the time of their pieces.
 
 use std::{
     num::NonZeroUsize,
