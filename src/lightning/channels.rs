@@ -190,9 +190,12 @@ impl Channels for LightningNode {
                          have ended with --no-wait"
                     )));
                 }
-                let script = match &to {
-                    Some(address) => address.script_pubkey(),
-                    None => services.wallet.channel_script(&channel.0),
+                let known = summary.established.as_ref();
+                let committed = known.and_then(|known| known.upfront_shutdown_script.clone());
+                let script = match (&to, committed) {
+                    (Some(address), _) => address.script_pubkey(),
+                    (None, Some(committed)) => committed,
+                    (None, None) => services.wallet.channel_script(&channel.0),
                 };
                 let (asked, estimate) = match fee {
                     FeeChoice::Rate(rate) => (Some(per_kw(rate)), FeeChoice::Default),
@@ -202,8 +205,8 @@ impl Channels for LightningNode {
                     estimate: per_kw(fee_rate(services, estimate)),
                     relays: services.feerates().mempool_minimum,
                 };
-                let known = summary.established.as_ref().filter(|_| summary.opener == Side::Local);
-                let funds = known.map(|known| known.closing_funds(Side::Local));
+                let pays = known.filter(|_| summary.opener == Side::Local);
+                let funds = pays.map(|known| known.closing_funds(Side::Local));
                 let wishes = ClosingRates { proposed: asked, most: max_fee_rate.map(per_kw) };
                 let (feerate, feerate_max) = closing_rates(funds, wishes, market, closing_weight(&script, &script))?;
                 let request = CloseRequest { script, feerate, feerate_min: FeeratePerKw::FLOOR, feerate_max };
