@@ -13,7 +13,7 @@
 mod chain;
 mod double_spend;
 mod graph;
-mod past;
+pub(crate) mod past;
 mod tower;
 
 use std::{ffi::OsString, path::PathBuf};
