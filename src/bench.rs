@@ -13,7 +13,7 @@
 mod chain;
 mod double_spend;
 mod graph;
-pub(crate) mod past;
+mod past;
 mod tower;
 
 use std::{ffi::OsString, path::PathBuf};

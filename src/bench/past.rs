@@ -115,8 +115,7 @@ fn hash(number: u32) -> [u8; 32] {
     sha256::Hash::hash(&number.to_be_bytes()).to_byte_array()
 }
 
-/// Paid or without a route, by its number.
-pub(crate) fn payment(number: u32, destination: PublicKey, at: UnixTime) -> Payment {
+fn payment(number: u32, destination: PublicKey, at: UnixTime) -> Payment {
     let state = match number.is_multiple_of(FAILED_EVERY) {
         true => PaymentState::Failed { reason: PaymentFailure::NoRoute, at },
         false => PaymentState::Succeeded { preimage: PaymentPreimage(hash(number)), at },

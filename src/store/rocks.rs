@@ -543,14 +543,13 @@ mod tests {
     use leyden_channels::{
         channel::Outbox,
         payment::{
-            outgoing::{Numbers, PaymentEffect, PaymentFailure, Payments},
+            outgoing::{Numbers, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest, Payments},
             start,
         },
-        types::{PaymentHash, UnixTime},
+        types::{Msat, PaymentHash, UnixTime},
     };
 
     use super::*;
-    use crate::bench::past::payment;
 
     #[test]
     fn second_process_is_refused_with_the_reason() {
@@ -577,10 +576,31 @@ mod tests {
     }
 
     /// Begins a payment.
-    fn begin(store: &mut Store, payments: &mut Payments, number: u32) -> PaymentHash {
+    fn begin(store: &mut Store, payments: &mut Payments, tag: u8) -> PaymentHash {
+        let hash = PaymentHash([tag; 32]);
         let node = secp256k1::SecretKey::from_slice(&[9; 32]).unwrap().public_key(secp256k1::SECP256K1);
-        let request = payment(number, node, UnixTime(100)).request;
-        let hash = request.payment_hash;
+        let request = PaymentRequest {
+            payment_hash: hash,
+            destination: node,
+            amount: Msat(1_000),
+            payment_secret: None,
+            payment_metadata: None,
+            final_cltv_delta: 18,
+            max_fee: Msat(0),
+            deadline: UnixTime(100),
+            bolt11: String::new(),
+            hints: Vec::new(),
+            limits: PaymentLimits {
+                max_parts: 1,
+                max_part: None,
+                max_cltv: None,
+                outgoing: Vec::new(),
+                last_hop: None,
+                time_pref: 0,
+            },
+            keysend: None,
+            custom_records: Vec::new(),
+        };
         commit(store, payments.start(request, None, UnixTime(1)).unwrap());
         hash
     }
