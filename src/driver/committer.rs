@@ -36,7 +36,7 @@ use leyden_channels::{
 use leyden_watchtower::client as towers;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::events::OwnHtlc;
+use super::{events::OwnHtlc, vital::Vital};
 use crate::store::{CoreKey, Store, StoreError};
 
 /// What any of the cores asks for.
@@ -171,7 +171,7 @@ struct Queue {
     is_writing: bool,
     /// Nobody else had something to write with, or during, the last write.
     was_alone: bool,
-    /// Nothing more is written: a write has failed.
+    /// Nothing more is written: a write has failed, or memory may be half changed.
     has_failed: bool,
     /// Nobody is left who could hand anything over.
     is_closed: bool,
@@ -192,8 +192,8 @@ impl Queue {
     }
 }
 
-/// Called once if a write fails.
-type Failed = Box<dyn FnOnce(StoreError) + Send>;
+/// Called once, with the reason, if a write fails or memory cannot be relied on.
+type Failed = Box<dyn FnOnce(String) + Send>;
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -272,11 +272,12 @@ impl Drop for Left {
 }
 
 impl Committer {
-    /// Starts the thread. `failed` is called once if a write fails; it should end the process.
+    /// Starts the thread. `failed` is called once if a write fails, or if what [`Self::vital`] holds panics; it should end
+    /// the process.
     ///
     /// The thread is one of tokio's blocking ones: the end of the runtime waits for it, because RocksDB cannot be
     /// closed while the process exits.
-    pub(crate) fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
+    pub(crate) fn start(store: Store, failed: impl FnOnce(String) + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -300,7 +301,8 @@ impl Committer {
         let shared = &self.shared;
         let mut queue = shared.queue();
         // What it rests on may be on its way to the disk, even if nothing of its own has to be written.
-        if shared.underway.load(Ordering::SeqCst) == 0 && !batch.iter().any(Outbox::needs_commit) {
+        let rests_on_nothing = !queue.has_failed && shared.underway.load(Ordering::SeqCst) == 0;
+        if rests_on_nothing && !batch.iter().any(Outbox::needs_commit) {
             // Nothing to write: the disk is not touched, so nothing of this can fail.
             let effects = Outbox::commit_all(batch, &mut shared.store.clone()).unwrap_or_default();
             return PendingEffects { inner, others: Others::Now(effects.into_iter().flatten().collect()) };
@@ -323,6 +325,12 @@ impl Committer {
         let is_idle = queue.gathered_by.is_some();
         queue.gathered_by.get_or_insert_with(|| thread::current().id());
         Gathering { committer: self.clone(), is_idle, not_send: PhantomData }
+    }
+
+    /// Nothing more is written, and nothing that waits for it is done, if `what` panics while this is held.
+    pub(crate) fn vital(&self, what: &str) -> Vital<impl FnMut(String) + use<>> {
+        let shared = Arc::clone(&self.shared);
+        Vital::new(what, move |why| shared.close(why))
     }
 }
 
@@ -369,27 +377,49 @@ impl Shared {
     }
 
     /// One synced write of all that waits.
-    fn write<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    fn write<'a>(&'a self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.write_by(queue, |jobs| self.write_jobs(jobs))
+    }
+
+    fn write_by<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        write: impl FnOnce(Vec<Job>) -> Result<(), StoreError>,
+    ) -> MutexGuard<'a, Queue> {
         let jobs = std::mem::take(&mut queue.waiting);
         let hand_overs = std::mem::take(&mut queue.hand_overs);
         queue.is_writing = true;
         drop(queue);
-        let written = self.write_jobs(jobs);
+        let vital = Vital::new("a write to the database", |why| {
+            self.queue().is_writing = false;
+            self.close(why);
+        });
+        let written = write(jobs);
+        drop(vital);
         let mut queue = self.queue();
         queue.is_writing = false;
         queue.was_alone = hand_overs == 1 && queue.waiting.is_empty();
         if let Err(error) = written {
-            queue.has_failed = true;
-            queue.waiting.clear();
-            self.wake.notify_all();
             drop(queue);
-            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(failed) = failed {
-                failed(error);
-            }
+            self.close(error.to_string());
             queue = self.queue();
         }
         queue
+    }
+
+    /// Nothing more is written: who waits for it hears that it never comes.
+    fn close(&self, why: String) {
+        let mut queue = self.queue();
+        queue.has_failed = true;
+        let Queue { gathered, left, waiting, .. } = &mut *queue;
+        let unwritten = [gathered, left, waiting].map(std::mem::take);
+        self.wake.notify_all();
+        drop(queue);
+        drop(unwritten);
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(failed) = failed {
+            failed(why);
+        }
     }
 
     fn write_jobs(&self, jobs: Vec<Job>) -> Result<(), StoreError> {
@@ -467,6 +497,52 @@ mod tests {
 
     fn is_stored(store: &Store, byte: u8) -> bool {
         store.core_record(&key(byte).encode()).unwrap().is_some()
+    }
+
+    /// A committer, and what is told once it fails.
+    fn failing(folder: &tempfile::TempDir) -> (Committer, Store, std::sync::mpsc::Receiver<String>) {
+        let store = Store::open(folder.path()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        (Committer::start(store.clone(), move |why| drop(tell.send(why))), store, told)
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_nothing_is_written_and_nothing_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store, told) = failing(&folder);
+        let core = Arc::new(Mutex::new(()));
+        let (its, panicking) = (Arc::clone(&core), committer.clone());
+        let task = std::thread::spawn(move || {
+            let _together = panicking.gather();
+            let _half_changed = its.lock();
+            let _vital = panicking.vital("a test");
+            panicking.submit(vec![outbox(1)]);
+            panic!("as this test wants it");
+        });
+        assert!(task.join().is_err());
+        assert!(core.is_poisoned() && told.recv_timeout(PATIENCE).unwrap().starts_with("a test met a fault"));
+        assert!(timeout(PATIENCE, committer.submit(vec![outbox(2)]).effects()).await.unwrap().is_err());
+        assert!(timeout(PATIENCE, committer.submit(vec![words()]).effects()).await.unwrap().is_err());
+        assert!(!is_stored(&store, 1) && !is_stored(&store, 2));
+    }
+
+    #[tokio::test]
+    async fn write_that_panics_is_told_of_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store, told) = failing(&folder);
+        committer.shared.queue().is_writing = true;
+        let pending = committer.submit(vec![outbox(1)]);
+        let writer = committer.clone();
+        let task = std::thread::spawn(move || {
+            let queue = writer.shared.queue();
+            drop(writer.shared.write_by(queue, |_| panic!("as this test wants it")));
+        });
+        assert!(task.join().is_err());
+        assert!(told.recv_timeout(PATIENCE).unwrap().starts_with("a write to the database met a fault"));
+        assert!(!committer.shared.queue().is_writing);
+        assert!(timeout(PATIENCE, pending.effects()).await.unwrap().is_err());
+        assert!(timeout(PATIENCE, committer.submit(vec![outbox(2)]).effects()).await.unwrap().is_err());
+        assert!(!is_stored(&store, 1) && !is_stored(&store, 2));
     }
 
     #[tokio::test]

@@ -33,4 +33,5 @@ pub(crate) mod swaps;
 pub(crate) mod switch;
 pub(crate) mod towers;
 pub(crate) mod uncommitted;
+pub(crate) mod vital;
 mod workers;

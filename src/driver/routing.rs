@@ -151,7 +151,15 @@ impl Services {
         }
         let services = Arc::clone(self);
         tokio::spawn(async move {
-            let Some(underway) = services.search(hash).await else { return };
+            let searcher = Arc::clone(&services);
+            let found = tokio::spawn(async move { searcher.search(hash).await }).await;
+            let found = found.unwrap_or_else(|fault| {
+                error!(%hash, %fault, "the search for a route met a fault of its own: please report it");
+                Some(services.change(&services.payments, |payments| {
+                    payments.no_route(&hash, PaymentFailure::Error, services.now())
+                }))
+            });
+            let Some(underway) = found else { return };
             // An error says that the daemon is stopping.
             let _ = services.run(underway).await;
         });

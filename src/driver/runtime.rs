@@ -260,9 +260,7 @@ impl Runtime {
             TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
         let listen = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
         let tell = fatal.clone();
-        let committer = Committer::start(store.clone(), move |error| {
-            let _ = tell.send(error.to_string());
-        });
+        let committer = Committer::start(store.clone(), move |why| drop(tell.send(why)));
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
@@ -334,11 +332,11 @@ impl Runtime {
         runtime.settle_lost_attempts(&channels).await?;
         // Before any channel speaks: its states that wait, and what towers know of it.
         let known = channels.iter().filter_map(TowerChannel::of).collect();
-        runtime.tasks.spawn(tower_task.run(Arc::clone(&runtime.services), known));
+        runtime.keep("the towers' task", tower_task.run(Arc::clone(&runtime.services), known));
         let swaps = swaps::Loaded::read(&runtime.services)?;
         runtime.spawn_peers(channels, &swaps)?;
-        runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
-        runtime.tasks.spawn(swap_tasks.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
+        runtime.keep("gossip", gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
+        runtime.keep("the swaps' task", swap_tasks.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
         runtime.spawn_chain(fatal);
         runtime.spawn_listener(listener);
         runtime.spawn_dialler();
@@ -346,9 +344,9 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Runs a task until this is dropped.
-    pub(crate) fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    /// Runs a task until this is dropped. If it panics the process ends ([`super::vital`]).
+    pub(crate) fn keep(&mut self, what: &str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.services.committer.vital(what).hold(task));
     }
 
     fn load_channels(&self) -> Result<Vec<Channel>, StartError> {
@@ -461,14 +459,14 @@ impl Runtime {
     fn spawn_chain(&mut self, fatal: mpsc::UnboundedSender<String>) {
         let services = Arc::clone(&self.services);
         let (tips, mut new_tip) = watch::channel(services.tip());
-        self.tasks.spawn(async move {
+        self.keep("what follows the chain", async move {
             let run = services.watch.clone().run(Arc::clone(&services.wallet), tips);
             if let Err(error) = run.await {
                 let _ = fatal.send(format!("the chain cannot be followed: {error}"));
             }
         });
         let services = Arc::clone(&self.services);
-        self.tasks.spawn(async move {
+        self.keep("what tells channels of blocks", async move {
             // An HTLC that is overdue has its channel closed: not by a node whose towers are about to say that its data is old.
             services.towers.answered_in(DEADLINE_PATIENCE).await;
             while new_tip.changed().await.is_ok() {
@@ -487,7 +485,7 @@ impl Runtime {
 
     fn spawn_listener(&mut self, listener: TcpListener) {
         let services = Arc::clone(&self.services);
-        self.tasks.spawn(async move {
+        self.keep("the listener for peers", async move {
             services.towers.answered().await;
             loop {
                 services.handshakes.settle().await;
@@ -527,7 +525,7 @@ impl Runtime {
 
     fn spawn_dialler(&mut self) {
         let services = Arc::clone(&self.services);
-        self.tasks.spawn(async move {
+        self.keep("the dialler", async move {
             services.towers.answered().await;
             loop {
                 for (node_id, address) in services.peers.claim_missing() {
@@ -555,7 +553,7 @@ impl Runtime {
 
     fn spawn_ticker(&mut self) {
         let services = Arc::clone(&self.services);
-        self.tasks.spawn(async move {
+        self.keep("the ticker", async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
                 let ctx = services.invoice_ctx();
@@ -623,7 +621,8 @@ fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Channe
         let mut peer = Peer::new(node_id, Arc::clone(services), mailbox.clone());
         channels.into_iter().for_each(|channel| peer.restore(channel));
         let standing = peer.standing().clone();
-        tokio::spawn(standing.meter(peer.run(commands)));
+        let vital = services.committer.vital(&format!("the task of peer {node_id} and its channels"));
+        tokio::spawn(standing.meter(vital.hold(peer.run(commands))));
         mailbox
     };
     services.peers.enter(node_id, start, command);

@@ -362,6 +362,8 @@ impl Services {
         NodeEffect: From<E>,
     {
         let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody goes on with what is half changed.
+        let _vital = self.committer.vital("what several tasks share");
         let outbox = change(&mut core)?;
         Ok(self.committer.submit(vec![outbox.convert()]))
     }

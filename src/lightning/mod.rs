@@ -100,7 +100,7 @@ impl LightningNode {
             let node = Weak::clone(node);
             let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
             let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
-            runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
+            runtime.keep("the crossings' task", task.run(Arc::clone(&runtime.services), loaded, fatal));
             Self { runtime, crossings, second, beside, signing_sessions: Arc::default() }
         }))
     }

@@ -122,10 +122,9 @@ impl Store {
     /// With so many files open at once.
     pub fn open_with(path: &Path, open_files: u32) -> Result<Self, StoreError> {
         let mut options = Options::default();
-        // Records are small and rewritten often: most die in the memtable, so a large one saves compactions.
-        options.set_write_buffer_size(32 << 20);
-        // Read again after a crash, a tenth of a second for each 40 MB: this is when the next start takes longest.
-        options.set_max_total_wal_size(40 << 20);
+        // Read again after a crash, when the next start takes longest. Records are small and rewritten often, so most have died
+        // when what is in memory goes to the tables: little more is written than with ten times this.
+        options.set_max_total_wal_size(4 << 20);
         let db = open_database(path, options, open_files, &FAMILIES, |_| {})?;
         let next_wallet_entry = Arc::new(AtomicU64::new(0));
         let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry, counters: Counters::default() };
@@ -421,6 +420,8 @@ pub(super) fn open_database(
     options.create_missing_column_families(true);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
+    // More would be started for each file, and take longer than the file.
+    options.set_max_file_opening_threads(1);
     // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
     // default go on with whatever state came before a damaged place, which for a channel is a revoked one.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
@@ -486,11 +487,13 @@ impl Rows for Store {
     }
 
     fn keys(&self, prefix: &[u8]) -> Result<Vec<Key>, StoreError> {
-        Ok(self.core_keys(prefix)?.iter().filter_map(|key| Key::decode(key)).collect())
+        let named = |key: Vec<u8>| Key::decode(&key).ok_or_else(|| self.damaged("a key that nothing has"));
+        self.core_keys(prefix)?.into_iter().map(named).collect()
     }
 
     fn last_key(&self, prefix: &[u8]) -> Result<Option<Key>, StoreError> {
-        Ok(self.last_core_record(prefix)?.and_then(|(key, _)| Key::decode(&key)))
+        let Some((key, _)) = self.last_core_record(prefix)? else { return Ok(None) };
+        Key::decode(&key).map(Some).ok_or_else(|| self.damaged("a key that nothing has"))
     }
 
     fn damaged(&self, what: &str) -> StoreError {

@@ -57,6 +57,7 @@ use tracing::{error, info};
 
 use crate::{
     admission::ConnectionSlots,
+    driver::vital::Vital,
     limits::{LimitUse, SlotLimits, TOWER_HANDSHAKES_TIME, TOWER_STRANGERS_TIME},
     store::{StoreError, TowerStore},
     words::LogBudget,
@@ -129,6 +130,12 @@ pub(crate) struct TowerReport {
     pub broken: Vec<String>,
 }
 
+/// Ends the process if `what` panics: whoever relies on this tower must not believe that it guards.
+fn vital(what: &str, fatal: &mpsc::UnboundedSender<String>) -> Vital<impl FnMut(String) + use<>> {
+    let fatal = fatal.clone();
+    Vital::new(what, move |why| drop(fatal.send(why)))
+}
+
 impl TowerServer {
     pub(crate) async fn start(setup: Setup) -> Result<Self, TowerStartError> {
         let Setup { key, node, store, listen, admission, limits, connections, fatal, stopping } = setup;
@@ -164,7 +171,10 @@ impl TowerServer {
         let worker = Worker::new(tower, store, node.clone(), policy, queue, broadcasts, rereads);
         // One of tokio's blocking threads: the end of the runtime waits for it, because RocksDB cannot be closed while the process exits.
         let failed = fatal.clone();
+        let of_worker = vital("the watchtower", &fatal);
+        let of_follower = vital("the watchtower's look at the chain", &fatal);
         tokio::task::spawn_blocking(move || {
+            let _held = of_worker;
             if let Err(error) = worker.run() {
                 let _ = failed.send(error.to_string());
             }
@@ -194,7 +204,7 @@ impl TowerServer {
         node.keep_blocks_for(TOWER_NEEDS, Arc::new(keeper)).await?;
         let following = follower::follow(node, to_reread, jobs.clone(), needed_from);
         tokio::spawn(stopping.run_until_cancelled_owned(async move {
-            following.await;
+            of_follower.hold(following).await;
             // Whoever relies on this tower must not believe that it guards.
             let _ = fatal.send("the watchtower has ended, and sees no more blocks".to_owned());
         }));

@@ -24,6 +24,9 @@ use crate::client::{Access, Client, ClientError};
 /// was waited for in vain never comes. Whoever waits looks again and again, and goes on as soon as it is there.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How often is looked whether a daemon that was started serves: a start is measured to this.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How long to wait before looking again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -152,7 +155,7 @@ impl DaemonProcess {
             if begun.elapsed() > PATIENCE {
                 return Err(ClusterError::NotReady { name: self.name.clone(), log: self.log() });
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(LOOK).await;
         }
     }
 

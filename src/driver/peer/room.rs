@@ -39,7 +39,10 @@ impl Peer {
     /// Offers an HTLC, as soon as there is room for it.
     pub(super) fn add(&mut self, id: ChannelId, htlc: Box<AddHtlc>) {
         self.add_waiting(id, Instant::now());
-        let Some(slot) = self.slots.get_mut(&id) else { return self.refused(htlc.origin, CannotAdd::Offline) };
+        // What waited may have ended the channel's turn, or the channel.
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.stopped) else {
+            return self.refused(htlc.origin, CannotAdd::Offline);
+        };
         let must_wait = !slot.waiting_for_room.is_empty() || slot.has_room_soon();
         if must_wait && slot.waiting_for_room.len() < MAX_WAITING_FOR_ROOM {
             slot.waiting_for_room.push_back((Instant::now() + ROOM_PATIENCE, htlc));

@@ -150,6 +150,8 @@ fn open_database(path: &Path, cache_bytes: usize, open_files: u32, prunes: bool)
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
+    // More would be started for each file, and take longer than the file.
+    options.set_max_file_opening_threads(1);
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(2);
     options.set_db_write_buffer_size(64 << 20);
