@@ -9,32 +9,66 @@ const MOST_THREADS: usize = 4;
 
 /// What is made of each item, in their order. For threads that may take their time.
 pub(crate) fn map<T: Sync, U: Send>(items: &[T], convert: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    if threads < 2 || items.len() < 2 * WORTH_A_THREAD {
-        return items.iter().map(convert).collect();
-    }
-    let share = items.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let Some(share) = share(items.len()) else { return items.iter().map(convert).collect() };
     let mut all = Vec::with_capacity(items.len());
-    thread::scope(|scope| {
-        let convert = &convert;
-        let parts: Vec<_> =
-            items.chunks(share).map(|part| scope.spawn(move || part.iter().map(convert).collect::<Vec<U>>())).collect();
-        for part in parts {
-            all.extend(part.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-    });
+    let each = |part: &[T]| part.iter().map(&convert).collect::<Vec<U>>();
+    at_once(items.chunks(share), each, |made| all.extend(made));
     all
+}
+
+/// The sum of what is counted of each item. For threads that may take their time.
+pub(crate) fn sum<T: Sync>(items: &[T], count: impl Fn(&T) -> usize + Sync) -> usize {
+    let Some(share) = share(items.len()) else { return items.iter().map(count).sum() };
+    let mut sum = 0;
+    at_once(items.chunks(share), |part| part.iter().map(&count).sum::<usize>(), |counted| sum += counted);
+    sum
+}
+
+/// How many items a thread takes; `None` if one thread alone is as fast.
+fn share(items: usize) -> Option<usize> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    (threads >= 2 && items >= 2 * WORTH_A_THREAD).then(|| items.div_ceil(threads).max(WORTH_A_THREAD))
+}
+
+/// A thread for each part but the last, which the caller's own does; what they make is taken in the order of the parts.
+fn at_once<P: Send, U: Send>(parts: impl Iterator<Item = P>, work: impl Fn(P) -> U + Sync, mut take: impl FnMut(U)) {
+    thread::scope(|scope| {
+        let work = &work;
+        let mut parts = parts.peekable();
+        let mut threads = Vec::new();
+        let mut last = None;
+        while let Some(part) = parts.next() {
+            match parts.peek() {
+                Some(_) => threads.push(scope.spawn(move || work(part))),
+                None => last = Some(work(part)),
+            }
+        }
+        for thread in threads {
+            take(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        last.map(take);
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LENGTHS: [usize; 5] = [0, 1, WORTH_A_THREAD, 2 * WORTH_A_THREAD, 10 * WORTH_A_THREAD + 7];
+
     #[test]
     fn a_list_keeps_its_order_however_long_it_is() {
-        for length in [0, 1, WORTH_A_THREAD, 2 * WORTH_A_THREAD, 10 * WORTH_A_THREAD + 7] {
+        for length in LENGTHS {
             let items: Vec<usize> = (0..length).collect();
             assert!(map(&items, |item| item * 2).into_iter().eq((0..length).map(|item| item * 2)));
+        }
+    }
+
+    #[test]
+    fn every_item_is_counted_once_however_many_there_are() {
+        for length in LENGTHS {
+            let items: Vec<usize> = (0..length).collect();
+            assert_eq!(sum(&items, |item| 3 * item), 3 * (0..length).sum::<usize>());
         }
     }
 }

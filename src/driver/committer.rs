@@ -516,7 +516,7 @@ mod tests {
             let _together = panicking.gather();
             let _half_changed = its.lock();
             let _vital = panicking.vital("a test");
-            panicking.submit(vec![outbox(1)]);
+            let _pending = panicking.submit(vec![outbox(1)]);
             panic!("as this test wants it");
         });
         assert!(task.join().is_err());

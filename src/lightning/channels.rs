@@ -267,7 +267,7 @@ impl Channels for LightningNode {
     }
 
     async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.read(|services| Ok(services.store.closed_channels()?.into_iter().map(Into::into).collect())).await
+        self.read(|services| Ok(services.store.closed_channels_as()?)).await
     }
 
     async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {

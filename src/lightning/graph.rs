@@ -26,6 +26,7 @@ use crate::{
         gossip::{Gossip, GraphNews},
         services::Services,
     },
+    parallel,
 };
 
 #[async_trait]
@@ -244,7 +245,8 @@ fn whole(gossip: &Gossip) -> NetworkGraph {
             if channel.spent_at.is_none() { to_channel(network, channel) } else { None }
         })
     });
-    NetworkGraph { nodes, channels }
+    // Texts are made of them on all processors, and after the graph was let go.
+    NetworkGraph { nodes: parallel::map(&nodes, to_node), channels }
 }
 
 /// Each piece, and where the next one begins.
@@ -258,9 +260,9 @@ fn in_pieces<K, T>(first: K, mut piece: impl FnMut(K) -> (Vec<T>, Option<K>)) ->
     all
 }
 
-fn nodes_piece(network: &Network, first: NodeIndex) -> (Vec<GraphNode>, Option<NodeIndex>) {
+fn nodes_piece(network: &Network, first: NodeIndex) -> (Vec<Node>, Option<NodeIndex>) {
     let mut nodes = network.nodes_from(first);
-    let copied = nodes.by_ref().take(PIECE).map(|(_, node)| to_node(node)).collect();
+    let copied = nodes.by_ref().take(PIECE).map(|(_, node)| node.clone()).collect();
     (copied, nodes.next().map(|(index, _)| index))
 }
 

@@ -10,16 +10,13 @@ use super::{
     Context, assemble, auth,
     convert::{
         backups, channels, custom, deciding, edge, forgetting, forwarding, funding, graph, invoices, lifecycle,
-        long_graph::GraphPieces, long_transactions::TransactionPieces, payments, recovery, routes, tokens, wallet,
-        wallet_kit,
+        long_closed::ClosedPieces, long_graph::GraphPieces, long_transactions::TransactionPieces, payments, recovery,
+        routes, tokens, wallet, wallet_kit,
     },
     long,
     status::{Replies, replies, requests},
 };
-use crate::{
-    api::{ApiError, InvoiceState, OpenStage},
-    parallel,
-};
+use crate::api::{ApiError, InvoiceState, OpenStage};
 
 pub(super) struct LightningService {
     context: Context,
@@ -364,15 +361,9 @@ impl Lightning for LightningService {
         request: Request<lnrpc::ClosedChannelsRequest>,
     ) -> Reply<lnrpc::ClosedChannelsResponse> {
         let wanted = request.into_inner();
-        let network = self.context.daemon.network();
-        let all = self.context.lightning()?.closed_channels().await?;
-        let make = move || {
-            let mut all = all;
-            all.retain(|channel| channels::closure_is_wanted(&wanted, channel.closure));
-            let channels = parallel::map(&all, |channel| channels::closed_channel(channel, network.genesis));
-            lnrpc::ClosedChannelsResponse { channels }
-        };
-        reply(assemble(make).await?)
+        let mut channels = self.context.lightning()?.closed_channels().await?;
+        channels.retain(|channel| channels::closure_is_wanted(&wanted, channel.closure));
+        long::reply(ClosedPieces::new(channels, self.context.daemon.network().genesis)).await
     }
 
     async fn subscribe_channel_events(

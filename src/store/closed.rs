@@ -138,11 +138,19 @@ impl Store {
 
     /// In the order of their ends.
     pub fn closed_channels(&self) -> Result<Vec<ClosedChannel>, StoreError> {
-        let read = |bytes: &Vec<u8>| serde_json::from_slice::<Record>(bytes).map(ClosedChannel::from);
-        let list: Result<Vec<ClosedChannel>, _> = parallel::map(&self.history(CLOSED)?, read).into_iter().collect();
+        self.closed_channels_as()
+    }
+
+    /// The same, each made into what it is wanted as where it is read: a list can be long, and is read on all processors.
+    pub(crate) fn closed_channels_as<T: From<ClosedChannel> + Send>(&self) -> Result<Vec<T>, StoreError> {
+        let read = |bytes: &Vec<u8>| {
+            let record: Record = serde_json::from_slice(bytes)?;
+            Ok(((record.height, record.funding), T::from(record.into())))
+        };
+        let list: Result<Vec<_>, serde_json::Error> = parallel::map(&self.history(CLOSED)?, read).into_iter().collect();
         let mut list = list.map_err(|error| self.damaged(&error.to_string()))?;
-        list.sort_by_key(|channel: &ClosedChannel| (channel.height, channel.funding));
-        Ok(list)
+        list.sort_by_cached_key(|(end, _)| *end);
+        Ok(list.into_iter().map(|(_, channel)| channel).collect())
     }
 
     /// A reorganisation brought the channel back.

@@ -10,7 +10,10 @@
 //! (`validate.rs`); the signed messages themselves are not kept in memory but in the store, from which the graph is
 //! filled at start ([`Graph::load`](super::store)).
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bitcoin::Amount;
 
@@ -180,7 +183,7 @@ pub struct Node {
     /// Its key.
     pub id: NodeId,
     /// Its latest announcement; `None` until one came.
-    pub info: Option<Box<NodeInfo>>,
+    pub info: Option<Arc<NodeInfo>>,
     /// Whether payments may pass through it: its features are all understood.
     pub routable: bool,
 }
@@ -417,7 +420,7 @@ impl Graph {
         let index = self.find_node(id)?;
         let node = self.nodes.get_mut(index.0 as usize)?.as_mut()?;
         node.routable = info.features.check_required().is_ok();
-        node.info = Some(Box::new(info));
+        node.info = Some(Arc::new(info));
         Some(())
     }
 

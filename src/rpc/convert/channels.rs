@@ -18,7 +18,7 @@ const MAX_HTLCS: u16 = 483;
 const MAX_MEMO: usize = 500;
 
 /// What stands for an amount that is not known, where LND has a plain number: no amount of that kind is below zero.
-const UNKNOWN_AMOUNT: i64 = -1;
+pub(super) const UNKNOWN_AMOUNT: i64 = -1;
 
 #[allow(deprecated)] // `sat_per_byte` and `node_pubkey_string` are still sent by clients.
 pub(crate) fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
@@ -378,7 +378,7 @@ fn status_flags(summary: &ChannelSummary) -> String {
     summary.trouble.clone().unwrap_or_else(|| "ChanStatusDefault".to_owned())
 }
 
-fn initiator(side: Option<Side>) -> lnrpc::Initiator {
+pub(super) fn initiator(side: Option<Side>) -> lnrpc::Initiator {
     match side {
         Some(Side::Local) => lnrpc::Initiator::Local,
         Some(Side::Remote) => lnrpc::Initiator::Remote,
@@ -456,16 +456,19 @@ pub(crate) fn closure_is_wanted(wanted: &lnrpc::ClosedChannelsRequest, closure: 
     }
 }
 
-pub(crate) fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::ChannelCloseSummary {
+pub(super) fn closure(closure: ClosureType) -> lnrpc::channel_close_summary::ClosureType {
     use lnrpc::channel_close_summary::ClosureType as Type;
-    let close_type = match channel.closure {
+    match closure {
         ClosureType::Cooperative => Type::CooperativeClose,
         ClosureType::LocalForce => Type::LocalForceClose,
         ClosureType::RemoteForce => Type::RemoteForceClose,
         ClosureType::Breach => Type::BreachClose,
         ClosureType::FundingCanceled => Type::FundingCanceled,
         ClosureType::Abandoned => Type::Abandoned,
-    };
+    }
+}
+
+pub(crate) fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::ChannelCloseSummary {
     lnrpc::ChannelCloseSummary {
         channel_point: channel.funding.to_string(),
         chan_id: scid(channel.short_channel_id),
@@ -476,7 +479,7 @@ pub(crate) fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnr
         close_height: channel.height.0,
         settled_balance: channel.settled.map_or(UNKNOWN_AMOUNT, signed),
         time_locked_balance: signed(channel.time_locked),
-        close_type: close_type.into(),
+        close_type: closure(channel.closure).into(),
         open_initiator: initiator(Some(channel.opener)).into(),
         close_initiator: initiator(channel.closer).into(),
         resolutions: channel.outputs.iter().map(closings::resolution).collect(),

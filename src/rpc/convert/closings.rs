@@ -1,15 +1,18 @@
 //! What channels can become on the chain, and how they end.
 
-use bitcoin::{Amount, Txid};
+use bitcoin::Txid;
 use leyden_channels::{
     onchain::{OutputReport, OutputStatus, SecondStage, SpendPath, TreeCommitment, TreeOutput, TreeOutputKind},
     tx::CommitmentHtlc,
     types::{CommitmentType, FeeratePerKw, Height, HtlcDirection, Side},
 };
-use leyden_proto::leyden::{self, closing_output::State};
+use leyden_proto::{
+    leyden::{self, closing_output::State},
+    lnrpc,
+};
 
 use super::{sat, signed};
-use crate::api::{ChannelTree, ClosedChannel, ClosingChannel, ResolvedOutput};
+use crate::api::{ChannelTree, ClosedChannel, ClosingChannel, ResolvedKind, ResolvedOutput};
 
 pub(crate) fn tree(tree: &ChannelTree) -> leyden::ChannelTree {
     leyden::ChannelTree {
@@ -184,12 +187,19 @@ fn ended_output(output: &ResolvedOutput) -> leyden::EndedOutput {
 }
 
 /// LND's report of the same.
-pub(crate) fn resolution(output: &ResolvedOutput) -> leyden_proto::lnrpc::Resolution {
-    use leyden_proto::lnrpc::{Resolution, ResolutionOutcome as Outcome, ResolutionType as Type};
+pub(super) fn resolution(output: &ResolvedOutput) -> lnrpc::Resolution {
+    lnrpc::Resolution {
+        resolution_type: resolution_type(output.kind).into(),
+        outcome: outcome(output).into(),
+        outpoint: Some(super::wallet::outpoint(output.outpoint)),
+        amount_sat: output.amount.to_sat(),
+        sweep_txid: text(output.spent.map(|(txid, _)| txid)),
+    }
+}
 
-    use crate::api::ResolvedKind;
-
-    let outcome = match (output.kind, output.spent) {
+pub(super) fn outcome(output: &ResolvedOutput) -> lnrpc::ResolutionOutcome {
+    use lnrpc::ResolutionOutcome as Outcome;
+    match (output.kind, output.spent) {
         (_, None) => Outcome::Unclaimed,
         (_, Some((_, true))) if output.first_stage => Outcome::FirstStage,
         (ResolvedKind::OutgoingHtlc, Some((_, true))) => Outcome::Timeout,
@@ -198,21 +208,14 @@ pub(crate) fn resolution(output: &ResolvedOutput) -> leyden_proto::lnrpc::Resolu
         (ResolvedKind::OutgoingHtlc, Some((_, false))) => Outcome::Claimed,
         (ResolvedKind::IncomingHtlc, Some((_, false))) => Outcome::Timeout,
         (ResolvedKind::Commitment, Some((_, false))) => Outcome::Abandoned,
-    };
-    let kind = match output.kind {
-        ResolvedKind::Commitment => Type::Commit,
-        ResolvedKind::IncomingHtlc => Type::IncomingHtlc,
-        ResolvedKind::OutgoingHtlc => Type::OutgoingHtlc,
-    };
-    Resolution {
-        resolution_type: kind.into(),
-        outcome: outcome.into(),
-        outpoint: Some(super::wallet::outpoint(output.outpoint)),
-        amount_sat: amount(output.amount),
-        sweep_txid: text(output.spent.map(|(txid, _)| txid)),
     }
 }
 
-fn amount(amount: Amount) -> u64 {
-    amount.to_sat()
+pub(super) fn resolution_type(kind: ResolvedKind) -> lnrpc::ResolutionType {
+    use lnrpc::ResolutionType as Type;
+    match kind {
+        ResolvedKind::Commitment => Type::Commit,
+        ResolvedKind::IncomingHtlc => Type::IncomingHtlc,
+        ResolvedKind::OutgoingHtlc => Type::OutgoingHtlc,
+    }
 }

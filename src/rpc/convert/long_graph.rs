@@ -7,6 +7,7 @@ use leyden_channels::{types::NodeId, wire::features::Features};
 use super::{feature, graph::TCP, graph::UNTOLD_COLOR, msat, signed};
 use crate::{
     api::{GraphChannel, GraphNode, GraphNodeInfo, GraphPolicy, NetworkGraph},
+    parallel,
     rpc::long::{
         Pieces,
         wire::{Length, Message, Sink},
@@ -28,10 +29,9 @@ impl GraphPieces {
 
 impl Pieces for GraphPieces {
     fn length(&self) -> usize {
-        let mut length = Length::default();
-        self.graph.nodes.iter().for_each(|node| length.message(NODES, &Node(node)));
-        self.graph.channels.iter().for_each(|channel| length.message(EDGES, &Edge(channel)));
-        length.0
+        let NetworkGraph { nodes, channels } = &self.graph;
+        let nodes = parallel::sum(nodes, |node| Length::of(NODES, &Node(node)));
+        nodes + parallel::sum(channels, |channel| Length::of(EDGES, &Edge(channel)))
     }
 
     fn append(&mut self, bytes: &mut Vec<u8>, enough: usize) -> bool {

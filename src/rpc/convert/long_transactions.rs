@@ -3,7 +3,7 @@
 use bitcoin::{Network, Script, ScriptBuf, TxIn, TxOut, WPubkeyHash, WScriptHash, consensus, hashes::Hash as _};
 
 use super::{
-    put_outpoint, signed,
+    put_name, put_outpoint, signed,
     wallet::{address_text, page_indices, script_type, small},
 };
 use crate::{
@@ -130,12 +130,6 @@ impl Message for Input<'_> {
         put_outpoint(to, 1, &self.input.previous_output);
         to.flag(2, self.is_ours);
     }
-}
-
-/// A transaction's or a block's name, which is written the other way round.
-fn put_name<T: Sink>(to: &mut T, field: u32, mut name: [u8; 32]) {
-    name.reverse();
-    to.hex(field, &name);
 }
 
 /// `indices`: in rising order.

@@ -26,6 +26,7 @@ pub(super) mod funding;
 pub(super) mod graph;
 pub(super) mod invoices;
 pub(super) mod lifecycle;
+pub(super) mod long_closed;
 pub(super) mod long_graph;
 pub(super) mod long_transactions;
 pub(super) mod payments;
@@ -94,6 +95,12 @@ fn feature(bit: u32) -> lnrpc::Feature {
         is_required: bit.is_multiple_of(2),
         is_known: known.is_some(),
     }
+}
+
+/// A transaction's or a block's name, which is written the other way round.
+fn put_name<T: Sink>(to: &mut T, field: u32, mut name: [u8; 32]) {
+    name.reverse();
+    to.hex(field, &name);
 }
 
 /// As text, txid:index.

@@ -45,15 +45,14 @@ pub(crate) trait Sink {
     }
 
     fn text(&mut self, field: u32, text: &str) {
-        if !text.is_empty() {
-            self.item(field, text);
-        }
+        self.bytes(field, text.as_bytes());
     }
 
-    /// A text of a list: it stands there when it is empty, too.
-    fn item(&mut self, field: u32, text: &str) {
-        self.head(field, text.len());
-        self.raw(text.as_bytes());
+    fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.head(field, bytes.len());
+            self.raw(bytes);
+        }
     }
 
     /// As text in hexadecimal digits.
@@ -84,6 +83,15 @@ const LENGTH_DELIMITED: u64 = 2;
 /// Counts what would be written.
 #[derive(Debug, Default)]
 pub(crate) struct Length(pub usize);
+
+impl Length {
+    /// What a field takes that is a message.
+    pub(crate) fn of(field: u32, message: &impl Message) -> usize {
+        let mut length = Self::default();
+        length.message(field, message);
+        length.0
+    }
+}
 
 impl Sink for Length {
     fn varint(&mut self, value: u64) {
