@@ -9,32 +9,36 @@ const MOST_THREADS: usize = 4;
 
 /// What is made of each item, in their order. For threads that may take their time.
 pub(crate) fn map<T: Sync, U: Send>(items: &[T], convert: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let Some(share) = share(items.len()) else { return items.iter().map(convert).collect() };
+    map_some(items, usize::MAX, |some| some.iter().map(&convert).collect())
+}
+
+/// What is made of some items at a time, `most` at most, in their order. For threads that may take their time.
+pub(crate) fn map_some<T: Sync, U: Send>(items: &[T], most: usize, convert: impl Fn(&[T]) -> Vec<U> + Sync) -> Vec<U> {
     let mut all = Vec::with_capacity(items.len());
-    let each = |part: &[T]| part.iter().map(&convert).collect::<Vec<U>>();
-    at_once(items.chunks(share), each, |made| all.extend(made));
+    let convert = |part: &[T]| part.chunks(most).map(&convert).collect::<Vec<_>>();
+    at_once(items.chunks(share(items.len())), convert, |made| made.into_iter().for_each(|some| all.extend(some)));
     all
 }
 
 /// The sum of what is counted of each item. For threads that may take their time.
 pub(crate) fn sum<T: Sync>(items: &[T], count: impl Fn(&T) -> usize + Sync) -> usize {
-    let Some(share) = share(items.len()) else { return items.iter().map(count).sum() };
     let mut sum = 0;
-    at_once(items.chunks(share), |part| part.iter().map(&count).sum::<usize>(), |counted| sum += counted);
+    let count = |part: &[T]| part.iter().map(&count).sum::<usize>();
+    at_once(items.chunks(share(items.len())), count, |counted| sum += counted);
     sum
 }
 
-/// How many items a thread takes; `None` if one thread alone is as fast.
-fn share(items: usize) -> Option<usize> {
+/// How many items a thread takes.
+fn share(items: usize) -> usize {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    (threads >= 2 && items >= 2 * WORTH_A_THREAD).then(|| items.div_ceil(threads).max(WORTH_A_THREAD))
+    items.div_ceil(threads).max(WORTH_A_THREAD)
 }
 
 /// A thread for each part but the last, which the caller's own does; what they make is taken in the order of the parts.
 fn at_once<P: Send, U: Send>(parts: impl Iterator<Item = P>, work: impl Fn(P) -> U + Sync, mut take: impl FnMut(U)) {
+    let mut parts = parts.peekable();
     thread::scope(|scope| {
         let work = &work;
-        let mut parts = parts.peekable();
         let mut threads = Vec::new();
         let mut last = None;
         while let Some(part) = parts.next() {
@@ -61,6 +65,11 @@ mod tests {
         for length in LENGTHS {
             let items: Vec<usize> = (0..length).collect();
             assert!(map(&items, |item| item * 2).into_iter().eq((0..length).map(|item| item * 2)));
+            let twos = map_some(&items, 2, |some| {
+                assert!((1..=2).contains(&some.len()));
+                some.to_vec()
+            });
+            assert_eq!(twos, items);
         }
     }
 

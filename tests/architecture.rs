@@ -189,7 +189,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("driver", &["admission", "counters", "limits", "store", "wallet", "words"]),
     ("tower", &["admission", "counters", "driver", "limits", "store", "words"]),
     ("api", &["driver", "limits", "wallet"]),
-    ("lightning", &["api", "driver", "limits", "store", "wallet"]),
+    ("lightning", &["api", "driver", "limits", "parallel", "store", "wallet"]),
     ("sibling", &["driver"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "parallel", "request_room", "tls", "wallet"]),
     ("web", &[]),

@@ -33,7 +33,7 @@ use crate::{
 impl Graph for LightningNode {
     async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError> {
         let mut graph = self.read(|services| Ok(whole(&services.gossip))).await?;
-        name_outputs(self.services(), &mut graph.channels).await;
+        look_up_outputs(self.services(), &mut graph.channels).await;
         if unannounced {
             graph.channels.extend(self.unannounced().await);
         }
@@ -180,15 +180,25 @@ impl LightningNode {
 /// Funding outputs that one call looks up: each means to read a block.
 const LOOKS_AT_ONCE: usize = 200;
 
-/// Looks up the funding outputs that the gossip task has not come to yet, if they are few. Of a whole graph whose outputs were never
-/// looked up, as of an earlier version's, most have no name until the gossip task has done that.
+/// Names the funding outputs of some channels.
 async fn name_outputs(services: &Services, channels: &mut [GraphChannel]) {
     for some in channels.chunks_mut(PIECE) {
-        let known = services.gossip.outputs_of(some.iter().map(|channel| channel.short_channel_id));
-        for (channel, funding) in some.iter_mut().zip(known) {
-            channel.funding = funding;
-        }
+        take_outputs(&services.gossip, some);
     }
+    look_up_outputs(services, channels).await;
+}
+
+/// Those that the gossip task has looked up.
+fn take_outputs(gossip: &Gossip, channels: &mut [GraphChannel]) {
+    let known = gossip.outputs_of(channels.iter().map(|channel| channel.short_channel_id));
+    for (channel, funding) in channels.iter_mut().zip(known) {
+        channel.funding = funding;
+    }
+}
+
+/// Looks up the funding outputs that the gossip task has not come to yet, if they are few. Of a whole graph whose outputs were never
+/// looked up, as of an earlier version's, most have no name until the gossip task has done that.
+async fn look_up_outputs(services: &Services, channels: &mut [GraphChannel]) {
     for channel in channels.iter_mut().filter(|channel| channel.funding.is_none()).take(LOOKS_AT_ONCE) {
         let id = channel.short_channel_id;
         if let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await {
@@ -239,14 +249,23 @@ const PIECE: usize = 1_000;
 /// As it was piece by piece: what comes or goes meanwhile may be in it or not.
 fn whole(gossip: &Gossip) -> NetworkGraph {
     let nodes = in_pieces(NodeIndex(0), |first| nodes_piece(gossip.intake().graph(), first));
-    let channels = in_pieces(ShortChannelId(0), |first| {
-        channels_piece(gossip.intake().graph(), first, |network, channel| {
+    let ids = in_pieces(ShortChannelId(0), |first| {
+        channels_piece(gossip.intake().graph(), first, |channel| {
             // What is spent, or was reorganised out, waits to be forgotten.
-            if channel.spent_at.is_none() { to_channel(network, channel) } else { None }
+            channel.spent_at.is_none().then_some(channel.short_channel_id)
         })
     });
-    // Texts are made of them on all processors, and after the graph was let go.
+    let channels = parallel::map_some(&ids, PIECE, |ids| {
+        let mut channels = copy_channels(gossip.intake().graph(), ids);
+        take_outputs(gossip, &mut channels);
+        channels
+    });
+    // Texts are made after the graph was let go.
     NetworkGraph { nodes: parallel::map(&nodes, to_node), channels }
+}
+
+fn copy_channels(network: &Network, ids: &[ShortChannelId]) -> Vec<GraphChannel> {
+    ids.iter().filter_map(|id| to_channel(network, network.channel_by_id(*id)?)).collect()
 }
 
 /// Each piece, and where the next one begins.
@@ -269,10 +288,10 @@ fn nodes_piece(network: &Network, first: NodeIndex) -> (Vec<Node>, Option<NodeIn
 fn channels_piece<T>(
     network: &Network,
     first: ShortChannelId,
-    copy: impl Fn(&Network, &NetworkChannel) -> Option<T>,
+    copy: impl Fn(&NetworkChannel) -> Option<T>,
 ) -> (Vec<T>, Option<ShortChannelId>) {
     let mut channels = network.channels_from(first);
-    let copied = channels.by_ref().take(PIECE).filter_map(|channel| copy(network, channel)).collect();
+    let copied = channels.by_ref().take(PIECE).filter_map(copy).collect();
     (copied, channels.next().map(|channel| channel.short_channel_id))
 }
 
@@ -399,7 +418,7 @@ impl Edge {
 impl Outline {
     pub(super) fn of(gossip: &Gossip) -> Self {
         let channels = in_pieces(ShortChannelId(0), |first| {
-            channels_piece(gossip.intake().graph(), first, |_, channel| Some(Edge::of(channel)))
+            channels_piece(gossip.intake().graph(), first, |channel| Some(Edge::of(channel)))
         });
         Self::new(channels, gossip.intake().graph().node_count())
     }
@@ -523,7 +542,7 @@ mod tests {
         let mut pieces = 0;
         let copied = in_pieces(ShortChannelId(0), |first| {
             pieces += 1;
-            let piece = channels_piece(&network, first, |_, channel| Some(channel.short_channel_id));
+            let piece = channels_piece(&network, first, |channel| Some(channel.short_channel_id));
             // Where the next piece was to begin is forgotten meanwhile.
             if let Some(next) = piece.1.filter(|_| pieces == 1) {
                 network.remove_channel(next);
