@@ -9,14 +9,30 @@ const MOST_THREADS: usize = 4;
 
 /// What is made of each item, in their order. For threads that may take their time.
 pub(crate) fn map<T: Sync, U: Send>(items: &[T], convert: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    map_some(items, usize::MAX, |some| some.iter().map(&convert).collect())
+    map_some(items, usize::MAX, |some, made| made.extend(some.iter().map(&convert)))
 }
 
-/// What is made of some items at a time, `most` at most, in their order. For threads that may take their time.
-pub(crate) fn map_some<T: Sync, U: Send>(items: &[T], most: usize, convert: impl Fn(&[T]) -> Vec<U> + Sync) -> Vec<U> {
-    let mut all = Vec::with_capacity(items.len());
-    let convert = |part: &[T]| part.chunks(most).map(&convert).collect::<Vec<_>>();
-    at_once(items.chunks(share(items.len())), convert, |made| made.into_iter().for_each(|some| all.extend(some)));
+/// What is added to the list for some items at a time, `most` at most, in their order. For threads that may take their time.
+pub(crate) fn map_some<T: Sync, U: Send>(
+    items: &[T],
+    most: usize,
+    convert: impl Fn(&[T], &mut Vec<U>) + Sync,
+) -> Vec<U> {
+    let part = |part: &[T]| {
+        let mut made = Vec::with_capacity(part.len());
+        part.chunks(most).for_each(|some| convert(some, &mut made));
+        made
+    };
+    let mut all = Vec::new();
+    at_once(items.chunks(share(items.len())), part, |made| {
+        // Memory that was never used is dear: the first part grows to the whole.
+        if all.is_empty() {
+            all = made;
+            all.reserve_exact(items.len().saturating_sub(all.len()));
+        } else {
+            all.extend(made);
+        }
+    });
     all
 }
 
@@ -65,9 +81,9 @@ mod tests {
         for length in LENGTHS {
             let items: Vec<usize> = (0..length).collect();
             assert!(map(&items, |item| item * 2).into_iter().eq((0..length).map(|item| item * 2)));
-            let twos = map_some(&items, 2, |some| {
+            let twos = map_some(&items, 2, |some, made| {
                 assert!((1..=2).contains(&some.len()));
-                some.to_vec()
+                made.extend_from_slice(some);
             });
             assert_eq!(twos, items);
         }

@@ -255,17 +255,17 @@ fn whole(gossip: &Gossip) -> NetworkGraph {
             channel.spent_at.is_none().then_some(channel.short_channel_id)
         })
     });
-    let channels = parallel::map_some(&ids, PIECE, |ids| {
-        let mut channels = copy_channels(gossip.intake().graph(), ids);
-        take_outputs(gossip, &mut channels);
-        channels
+    let channels = parallel::map_some(&ids, PIECE, |ids, channels| {
+        let known = channels.len();
+        copy_channels(gossip.intake().graph(), ids, channels);
+        take_outputs(gossip, channels.get_mut(known..).unwrap_or_default());
     });
     // Texts are made after the graph was let go.
     NetworkGraph { nodes: parallel::map(&nodes, to_node), channels }
 }
 
-fn copy_channels(network: &Network, ids: &[ShortChannelId]) -> Vec<GraphChannel> {
-    ids.iter().filter_map(|id| to_channel(network, network.channel_by_id(*id)?)).collect()
+fn copy_channels(network: &Network, ids: &[ShortChannelId], to: &mut Vec<GraphChannel>) {
+    to.extend(ids.iter().filter_map(|id| to_channel(network, network.channel_by_id(*id)?)));
 }
 
 /// Each piece, and where the next one begins.
