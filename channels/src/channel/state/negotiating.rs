@@ -41,6 +41,8 @@ pub(crate) struct Negotiating {
     sent: Option<Amount>,
     /// The fee that the peer sent last since then.
     received: Option<Amount>,
+    /// The highest fee that both have signed since then.
+    settled: Option<Amount>,
     /// How often the peer has begun again since the last block.
     begun_again: u8,
 }
@@ -52,7 +54,8 @@ const MOST_BEGUN_AGAIN: u8 = 8;
 impl Negotiating {
     pub(crate) const fn new(local_script: ScriptBuf, remote_script: ScriptBuf, fees: Option<CloseFees>) -> Self {
         let (agreed, since, disagreed) = (None, None, false);
-        Self { local_script, remote_script, fees, agreed, since, disagreed, sent: None, received: None, begun_again: 0 }
+        let (sent, received, settled) = (None, None, None);
+        Self { local_script, remote_script, fees, agreed, since, disagreed, sent, received, settled, begun_again: 0 }
     }
 
     /// We have proposed a higher fee than the one that both have signed.
@@ -62,8 +65,7 @@ impl Negotiating {
 
     /// Only what was agreed on outlives a connection.
     pub(crate) fn start_again(&mut self) {
-        self.sent = None;
-        self.received = None;
+        (self.sent, self.received, self.settled) = (None, None, None);
     }
 
     pub(crate) fn new_block(&mut self) {
@@ -280,13 +282,15 @@ impl Established {
         let dust_limit = sides.local.dust_limit.max(sides.remote.dust_limit);
         let input = ClosingInput { dust_limit, ..self.closing_input(negotiating, fee) };
         let closing = verify_closing(&input, &message.signature).ok_or(SignatureError::Closing)?;
-        let (sent, previous) = (negotiating.sent, negotiating.received);
+        let (sent, previous, settled) = (negotiating.sent, negotiating.received, negotiating.settled);
         let mut bounds = self.closing_bounds(turn)?;
         if let Some(negotiating) = self.negotiation_mut() {
             negotiating.received = Some(fee);
         }
 
-        if sent == Some(fee) {
+        // Where both have signed more already, this is of a conversation that is over. Two of them at a time, each answered
+        // with a fee of the other, would never end.
+        if sent == Some(fee) || settled.is_some_and(|settled| fee <= settled) {
             return self.agreed(&closing, message, turn);
         }
         if bounds.contains(fee) {
@@ -351,6 +355,7 @@ impl Established {
         let tip = turn.ctx.tip;
         let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
         negotiating.disagreed = false;
+        negotiating.settled = negotiating.settled.max(Some(message.fee_satoshis));
         let (fee, transaction) = match &negotiating.agreed {
             Some(known) if known.fee >= message.fee_satoshis => (known.fee, known.transaction.clone()),
             Some(_) | None => {

@@ -382,6 +382,26 @@ fn asking_twice_at_once_for_a_higher_fee_comes_to_rest_at_the_last() {
     assert_eq!(closing_of(&test, Who::Bob), Some(last));
 }
 
+/// A peer that repeats what it said of the first fee, while the second is settled, begins nothing again.
+#[test]
+fn closing_fees_of_two_conversations_come_to_rest() {
+    const FIRST: u64 = 700;
+    for kind in KINDS {
+        let mut test = closed_in_mempool(kind, 1_000);
+        let first = closing_signed_by(&test, Who::Alice, FIRST);
+        test.event(Who::Alice, request(Who::Alice, 4_000));
+        comes_to_rest(&mut test);
+        let settled = closing_of(&test, Who::Bob).unwrap();
+        test[Who::Bob].take_sent();
+        for _ in 0..2 {
+            say(&mut test, Who::Bob, first.clone());
+            assert!(test[Who::Bob].take_sent().is_empty(), "both have signed more than that");
+        }
+        assert_eq!(closing_of(&test, Who::Bob), Some(settled.clone()));
+        assert_eq!(closing_of(&test, Who::Alice), Some(settled));
+    }
+}
+
 #[test]
 fn a_reestablish_too_many_is_not_answered_for_ever() {
     let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
