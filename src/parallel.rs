@@ -36,6 +36,14 @@ pub(crate) fn map_some<T: Sync, U: Send>(
     all
 }
 
+/// The same of a few items, each of which is much work.
+pub(crate) fn map_few<T: Sync, U: Send>(items: &[T], convert: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let mut all = Vec::with_capacity(items.len());
+    let part = |part: &[T]| part.iter().map(&convert).collect::<Vec<U>>();
+    at_once(items.chunks(items.len().div_ceil(threads()).max(1)), part, |made| all.extend(made));
+    all
+}
+
 /// The sum of what is counted of each item. For threads that may take their time.
 pub(crate) fn sum<T: Sync>(items: &[T], count: impl Fn(&T) -> usize + Sync) -> usize {
     let mut sum = 0;
@@ -46,8 +54,11 @@ pub(crate) fn sum<T: Sync>(items: &[T], count: impl Fn(&T) -> usize + Sync) -> u
 
 /// How many items a thread takes.
 fn share(items: usize) -> usize {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    items.div_ceil(threads).max(WORTH_A_THREAD)
+    items.div_ceil(threads()).max(WORTH_A_THREAD)
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
 }
 
 /// A thread for each part but the last, which the caller's own does; what they make is taken in the order of the parts.
@@ -81,6 +92,7 @@ mod tests {
         for length in LENGTHS {
             let items: Vec<usize> = (0..length).collect();
             assert!(map(&items, |item| item * 2).into_iter().eq((0..length).map(|item| item * 2)));
+            assert_eq!(map_few(&items, |item| *item), items);
             let twos = map_some(&items, 2, |some, made| {
                 assert!((1..=2).contains(&some.len()));
                 made.extend_from_slice(some);

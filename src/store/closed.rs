@@ -143,12 +143,14 @@ impl Store {
 
     /// The same, each made into what it is wanted as where it is read: a list can be long, and is read on all processors.
     pub(crate) fn closed_channels_as<T: From<ClosedChannel> + Send>(&self) -> Result<Vec<T>, StoreError> {
-        let read = |bytes: &Vec<u8>| {
-            let record: Record = serde_json::from_slice(bytes)?;
+        let read = |bytes: Vec<u8>| {
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
             Ok(((record.height, record.funding), T::from(record.into())))
         };
-        let list: Result<Vec<_>, serde_json::Error> = parallel::map(&self.history(CLOSED)?, read).into_iter().collect();
-        let mut list = list.map_err(|error| self.damaged(&error.to_string()))?;
+        let prefixes = FIRST_DIGITS.map(|digit| [CLOSED, &[digit]].concat());
+        let read_part = |prefix: &Vec<u8>| self.history(prefix)?.into_iter().map(read).collect::<Result<Vec<_>, _>>();
+        let parts: Result<Vec<_>, StoreError> = parallel::map_few(&prefixes, read_part).into_iter().collect();
+        let mut list: Vec<_> = parts?.into_iter().flatten().collect();
         list.sort_by_cached_key(|(end, _)| *end);
         Ok(list.into_iter().map(|(_, channel)| channel).collect())
     }
@@ -194,6 +196,8 @@ fn read_node_id<'a, D: Deserializer<'a>>(from: D) -> Result<NodeId, D::Error> {
 }
 
 const CLOSED: &[u8] = b"closed ";
+/// What follows in a key: funding transactions are named in hexadecimal digits.
+const FIRST_DIGITS: [u8; 16] = *b"0123456789abcdef";
 
 fn closed_key(funding: &OutPoint) -> Vec<u8> {
     [CLOSED, funding.to_string().as_bytes()].concat()
@@ -258,6 +262,8 @@ impl From<Record> for ClosedChannel {
 
 #[cfg(test)]
 mod tests {
+    use bitcoin::hashes::Hash as _;
+
     use super::*;
 
     #[test]
@@ -297,6 +303,15 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         assert_eq!(store.closed_channels().unwrap(), [ClosedChannel { height: Height(121), ..channel.clone() }]);
         assert_eq!(store.label(&txid).unwrap().as_deref(), Some("rent"));
+        let at = |digit: u8, height| {
+            let funding = OutPoint { txid: Txid::from_byte_array([digit << 4; 32]), vout: 0 };
+            ClosedChannel { funding, height: Height(height), ..channel.clone() }
+        };
+        let others = (0..16).map(|digit| at(digit, 100 - u32::from(digit))).collect::<Vec<_>>();
+        others.iter().for_each(|other| store.put_closed_channel(other).unwrap());
+        let heights: Vec<u32> = store.closed_channels().unwrap().iter().map(|channel| channel.height.0).collect();
+        assert_eq!(heights, (85..=100).chain([121]).collect::<Vec<_>>(), "in the order of their ends");
+        others.iter().for_each(|other| store.remove_closed_channel(&other.funding).unwrap());
         store.remove_closed_channel(&channel.funding).unwrap();
         assert!(store.closed_channels().unwrap().is_empty());
     }
