@@ -54,7 +54,6 @@ pub const UNSERVED: &[Unserved] = &[
     field("lnrpc.InvoiceHTLC", 11, "amp"),
     field("lnrpc.InvoiceHTLC", 12, "custom_channel_data"),
     field("lnrpc.PolicyUpdateRequest", 11, "create_missing_edge"),
-    field("lnrpc.QueryRoutesRequest", 13, "dest_custom_records"),
     field("lnrpc.QueryRoutesRequest", 19, "blinded_payment_paths"),
     field("lnrpc.Route", 7, "first_hop_amount_msat"),
     field("lnrpc.Route", 8, "custom_channel_data"),

@@ -48,6 +48,8 @@ pub(crate) struct RouteQuery {
     /// Leave by one of these; empty: by any.
     pub outgoing: Vec<ShortChannelId>,
     pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// What the last hop is to carry for applications.
+    pub custom_records: Vec<RawRecord>,
     /// From -100 (the lowest fees) to 100 (the surest route).
     pub time_pref: i8,
     /// Avoid what earlier payments have shown to be empty.

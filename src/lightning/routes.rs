@@ -66,7 +66,8 @@ impl Routes for LightningNode {
         };
         let plan = plan.map_err(|error| no_route(&error))?;
         let route = plan.routes.first().ok_or_else(|| internal("a plan without a route"))?;
-        Ok(FoundRoute { route: planned(route)?, success_probability: plan.success_probability })
+        let route = PlannedRoute { custom_records: query.custom_records, ..planned(route)? };
+        Ok(FoundRoute { route, success_probability: plan.success_probability })
     }
 
     async fn build_route(&self, request: BuildRoute) -> Result<PlannedRoute, ApiError> {

@@ -16,8 +16,8 @@ async fn a_field_that_does_not_exist() {
     let close = rest.ask("DELETE", &format!("/v1/channels/{funding}/0?sat_per_vbyt=5"), "", "").await;
     close.is(400, 3, "unknown field \"sat_per_vbyt\"");
     assert_eq!(rest.get("/v1/getinfo?_=1700000000").await.status, 200);
-    let route = rest.get(&format!("/v1/graph/routes/{NODE}/5?dest_custom_records=9")).await;
-    route.is(400, 3, "dest_custom_records: it is not served");
+    let route = rest.get(&format!("/v1/graph/routes/{NODE}/5?blinded_payment_paths=9")).await;
+    route.is(400, 3, "blinded_payment_paths: it is not served");
 }
 
 #[tokio::test]

@@ -91,9 +91,38 @@ fn features(features: &Features) -> HashMap<u32, lnrpc::Feature> {
 fn feature(bit: u32) -> lnrpc::Feature {
     let known = Feature::ALL.into_iter().find(|known| u32::try_from(known.required_bit()) == Ok(bit & !1));
     lnrpc::Feature {
-        name: known.map_or("unknown", Feature::name).to_owned(),
+        name: known.map_or("unknown", feature_name).to_owned(),
         is_required: bit.is_multiple_of(2),
         is_known: known.is_some(),
+    }
+}
+
+/// LND's name of a feature, which clients look for; BOLT 9's of one that LND does not know.
+const fn feature_name(feature: Feature) -> &'static str {
+    match feature {
+        Feature::DataLossProtect => "data-loss-protect",
+        Feature::UpfrontShutdownScript => "upfront-shutdown-script",
+        Feature::GossipQueries => "gossip-queries",
+        Feature::VarOnionOptin => "tlv-onion",
+        Feature::StaticRemotekey => "static-remote-key",
+        Feature::PaymentSecret => "payment-addr",
+        Feature::BasicMpp => "multi-path-payments",
+        Feature::SupportLargeChannel => "wumbo-channels",
+        Feature::Anchors => "anchors-zero-fee-htlc-tx",
+        Feature::RouteBlinding => "route-blinding",
+        Feature::ShutdownAnysegwit => "shutdown-any-segwit",
+        Feature::Quiesce => "quiescence",
+        Feature::OnionMessages => "onion-messages",
+        Feature::ChannelType => "explicit-commitment-type",
+        Feature::ScidAlias => "scid-alias",
+        Feature::PaymentMetadata => "payment-metadata",
+        Feature::Zeroconf => "zero-conf",
+        Feature::SimpleClose => "rbf-coop-close",
+        Feature::GossipQueriesEx
+        | Feature::DualFund
+        | Feature::AttributionData
+        | Feature::ProvideStorage
+        | Feature::Splice => feature.name(),
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn route_query(request: lnrpc::QueryRoutesRequest) -> Result<RouteQue
         outgoing: edge::outgoing(request.outgoing_chan_id, &request.outgoing_chan_ids)?,
         time_pref: edge::time_pref(request.time_pref)?,
         route_hints: route_hints(&request.route_hints)?,
+        custom_records: custom_records("dest_custom_records", &request.dest_custom_records)?,
         use_experience: request.use_mission_control,
     })
 }

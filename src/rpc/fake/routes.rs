@@ -30,7 +30,8 @@ pub(crate) fn route() -> PlannedRoute {
 #[async_trait]
 impl Routes for Fake {
     async fn query_route(&self, query: RouteQuery) -> Result<FoundRoute, ApiError> {
-        self.asked(query, FoundRoute { route: route(), success_probability: 0.5 })
+        let route = PlannedRoute { custom_records: query.custom_records.clone(), ..route() };
+        self.asked(query, FoundRoute { route, success_probability: 0.5 })
     }
 
     async fn build_route(&self, request: BuildRoute) -> Result<PlannedRoute, ApiError> {

@@ -16,6 +16,7 @@ async fn a_way_is_found_within_the_limits_that_are_given() {
         ignored_pairs: vec![lnrpc::NodePair { from: node.clone(), to: node }],
         outgoing_chan_ids: vec![channel_id().0],
         cltv_limit: 500,
+        dest_custom_records: [(65_537, b"hello".to_vec())].into(),
         ..Default::default()
     };
     let answer = lightning.query_routes(request.clone()).await.unwrap().into_inner();
@@ -23,6 +24,7 @@ async fn a_way_is_found_within_the_limits_that_are_given() {
     assert_eq!((route.total_amt_msat, route.total_fees_msat, route.total_time_lock), (11_500, 1_500, 300));
     assert_eq!((route.hops.len(), route.hops[0].fee_msat, route.hops[1].expiry), (2, 1_500, 220));
     assert_eq!(answer.success_prob, 0.5);
+    assert_eq!(route.hops[1].custom_records, request.dest_custom_records, "they are sent as they were asked for");
     let asked = server.asked();
     for part in ["source: None", "max_fee: Some(Msat(500))", "max_cltv: Some(500)", "use_experience: false"] {
         assert!(asked.contains(part), "{asked} has no {part}");
@@ -31,6 +33,10 @@ async fn a_way_is_found_within_the_limits_that_are_given() {
         (lnrpc::QueryRoutesRequest { amt_msat: 0, ..request.clone() }, "amt"),
         (lnrpc::QueryRoutesRequest { pub_key: String::new(), ..request.clone() }, "pub_key"),
         (lnrpc::QueryRoutesRequest { ignored_nodes: vec![vec![1]], ..request.clone() }, "ignored_nodes"),
+        (
+            lnrpc::QueryRoutesRequest { dest_custom_records: [(7, vec![])].into(), ..request.clone() },
+            "dest_custom_records",
+        ),
     ] {
         refused(lightning.query_routes(request).await, Code::InvalidArgument, words);
     }
