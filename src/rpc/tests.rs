@@ -391,7 +391,10 @@ async fn info_reads_as_clients_of_lnd_expect() {
     assert!(info.version.starts_with("0.21.0-beta commit=leyden-"), "{}", info.version);
     assert_eq!(info.chains[0].network, "regtest");
     let anchors = &info.features[&23];
-    assert_eq!((anchors.name.as_str(), anchors.is_required, anchors.is_known), ("option_anchors", false, true));
+    assert_eq!(
+        (anchors.name.as_str(), anchors.is_required, anchors.is_known),
+        ("anchors-zero-fee-htlc-tx", false, true)
+    );
     assert!(info.features[&12].is_required);
     let version = VersionerClient::new(server.channel.clone()).get_version(VersionRequest {}).await.unwrap();
     assert_eq!((version.get_ref().app_major, version.get_ref().app_minor), (0, 21));
