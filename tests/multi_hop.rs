@@ -7,11 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use leyden_channels::types::PaymentPreimage;
 use leyden_client::{
     cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{
+    invoicesrpc::{AddHoldInvoiceRequest, CancelInvoiceMsg},
     lnrpc::{
         ChanInfoRequest, ChannelEdge, ChannelGraphRequest, FeeLimit, FeeReportRequest, ForwardingHistoryRequest,
         Invoice, ListInvoiceRequest, ListPaymentsRequest, NetworkInfoRequest, NodeInfoRequest, NodePair,
@@ -305,6 +307,46 @@ async fn ways_are_found_and_sent_over(
     assert_eq!((failure.code(), failure.failure_source_index), (FailureCode::IncorrectOrUnknownPaymentDetails, 3));
 }
 
+/// A payment that waits at Dave, as Bob lists it.
+async fn halves_of_a_forward_name_each_other(alice: &DaemonProcess, bob: &DaemonProcess, dave: &DaemonProcess) {
+    let hash = PaymentPreimage([77; 32]).hash().0.to_vec();
+    let held = AddHoldInvoiceRequest { hash: hash.clone(), value: 2_000, ..AddHoldInvoiceRequest::default() };
+    let added = dave.client().unwrap().invoices().add_hold_invoice(held).await.unwrap().into_inner();
+    let request = SendPaymentRequest {
+        payment_request: added.payment_request,
+        timeout_seconds: 60,
+        fee_limit_sat: 1_000,
+        no_inflight_updates: true,
+        ..SendPaymentRequest::default()
+    };
+    let mut router = alice.client().unwrap().router();
+    let paying = tokio::spawn(async move {
+        let mut updates = router.send_payment_v2(request).await.unwrap().into_inner();
+        updates.message().await.unwrap().unwrap().status()
+    });
+    let halves = || async {
+        let channels = bob.channels().await?;
+        let mut halves = Vec::new();
+        for channel in channels {
+            halves.extend(channel.pending_htlcs.into_iter().map(|htlc| (htlc.incoming, channel.chan_id, htlc)));
+        }
+        halves.sort_by_key(|(incoming, ..)| !incoming);
+        Ok(halves)
+    };
+    wait_until("both halves to be committed", || async {
+        let halves = halves().await?;
+        Ok(halves.len() == 2 && halves.iter().all(|(.., htlc)| htlc.locked_in))
+    })
+    .await
+    .unwrap();
+    let both: Result<Vec<_>, ClusterError> = halves().await;
+    let [(true, from, incoming), (false, to, outgoing)] = &both.unwrap()[..] else { panic!("one comes, one goes") };
+    assert_eq!((incoming.forwarding_channel, incoming.forwarding_htlc_index), (*to, outgoing.htlc_index));
+    assert_eq!((outgoing.forwarding_channel, outgoing.forwarding_htlc_index), (*from, incoming.htlc_index));
+    dave.client().unwrap().invoices().cancel_invoice(CancelInvoiceMsg { payment_hash: hash }).await.unwrap();
+    assert_eq!(paying.await.unwrap(), PaymentStatus::Failed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     // The daemon's program is built beside this test.
@@ -362,6 +404,8 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     forwards_are_told_and_terms_changed(&alice, &bob, &dave).await;
 
     ways_are_found_and_sent_over(&alice, &bob, &carol, &dave).await;
+
+    halves_of_a_forward_name_each_other(&alice, &bob, &dave).await;
 
     // A recipient that knows nothing of the payment.
     let request = SendPaymentRequest {

@@ -1,17 +1,17 @@
 //! The channels' calls.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, OutPoint, ScriptBuf};
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, FundingSpend, FundingState, LARGE_CHANNEL, OpenOverrides,
+        ChannelType, CloseRequest, EstablishedSummary, FundingSpend, FundingState, Htlc, LARGE_CHANNEL, OpenOverrides,
         OpenRequest, SideLimits, SpendKind, StateName, Summary, feerate,
     },
     switch::ForwardPolicy,
     tx::{closing_weight, fee},
-    types::{ChannelId, CommitmentType, FeeratePerKw, HtlcDirection, Msat, ShortChannelId, Side},
+    types::{ChannelId, CommitmentType, FeeratePerKw, HtlcDirection, HtlcId, Msat, ShortChannelId, Side},
     wire::features::Feature,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -279,7 +279,7 @@ impl Channels for LightningNode {
                 let node_id = summary.remote_node.public_key().ok()?;
                 // It is told of when both have just agreed on it: nobody has been waited for.
                 let peer = Remote { node_id, connected: true, presence: Presence::default() };
-                Some(ChannelEvent::Open(Box::new(info(&services, &peer, &summary, &known))))
+                Some(ChannelEvent::Open(Box::new(info(&services, &peer, &summary, &known, &Forwards::default()))))
             }
             ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
             ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
@@ -404,13 +404,54 @@ pub(super) fn balance(channels: &[Summary]) -> ChannelBalance {
     balance
 }
 
+/// The halves of the HTLCs that pass through this node.
+#[derive(Default)]
+struct Forwards {
+    /// What channels are called.
+    names: HashMap<ChannelId, ShortChannelId>,
+    /// By the incoming half.
+    outgoing: HashMap<(ChannelId, HtlcId), (ShortChannelId, HtlcId)>,
+}
+
+impl Forwards {
+    fn of<'a>(channels: impl Iterator<Item = &'a Summary>) -> Self {
+        let mut forwards = Self::default();
+        for channel in channels {
+            let Some(known) = &channel.established else { continue };
+            let Some(name) = known.short_channel_id.or(known.local_alias) else { continue };
+            forwards.names.insert(channel.channel_id, name);
+            for (outgoing, from, incoming) in &known.forwards {
+                forwards.outgoing.insert((*from, *incoming), (name, *outgoing));
+            }
+        }
+        forwards
+    }
+
+    /// Where the rest of an HTLC's way is.
+    fn other_half(
+        &self,
+        channel: &ChannelId,
+        known: &EstablishedSummary,
+        htlc: &Htlc,
+    ) -> Option<(ShortChannelId, HtlcId)> {
+        match htlc.offered_by {
+            Side::Remote => self.outgoing.get(&(*channel, htlc.id)).copied(),
+            Side::Local => {
+                let (_, from, incoming) = known.forwards.iter().find(|(id, ..)| *id == htlc.id)?;
+                Some((*self.names.get(from)?, *incoming))
+            }
+        }
+    }
+}
+
 fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> {
+    let forwards = Forwards::of(states.iter().flat_map(|state| &state.channels));
     let mut list = Vec::new();
     for state in states {
         let peer = Remote { node_id: state.node_id, connected: state.connection.is_some(), presence: state.presence };
         for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
             if let Some(known) = &channel.established {
-                list.push(info(services, &peer, channel, known));
+                list.push(info(services, &peer, channel, known, &forwards));
             }
         }
     }
@@ -478,7 +519,13 @@ struct Remote {
     presence: Presence,
 }
 
-fn info(services: &Services, peer: &Remote, channel: &Summary, known: &EstablishedSummary) -> ChannelInfo {
+fn info(
+    services: &Services,
+    peer: &Remote,
+    channel: &Summary,
+    known: &EstablishedSummary,
+    forwards: &Forwards,
+) -> ChannelInfo {
     let network = services.node.params().address_network;
     let address = |script: &ScriptBuf| Address::from_script(script, network).ok();
     let constraints = |delay: u16, reserve: Amount, limits: SideLimits| {
@@ -514,8 +561,8 @@ fn info(services: &Services, peer: &Remote, channel: &Summary, known: &Establish
                 amount: htlc.amount,
                 payment_hash: htlc.payment_hash,
                 expiry: htlc.cltv_expiry,
-                locked_in: true,
-                forwarded: None,
+                locked_in: !known.uncommitted.contains(&htlc.key()),
+                forwarded: forwards.other_half(&channel.channel_id, known, htlc),
             })
             .collect(),
         push: known.push,

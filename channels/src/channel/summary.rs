@@ -3,14 +3,17 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf};
 
 use super::closing_fee::ClosingFunds;
+use super::commitment::HtlcDetails;
 use super::commitment::limits;
-use super::commitment::spec::Htlc;
+use super::commitment::spec::{Htlc, HtlcKey};
 use super::event::Origin;
 use super::funding::FundingState;
 use super::state::{ConnectionState, Established, FundingSpend, Knowledge, StateName};
 use super::{Channel, Sides, State, Terms};
 use crate::tx::fee;
-use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
+use crate::types::{
+    ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, HtlcId, Msat, NodeId, ShortChannelId, Side,
+};
 
 /// The figures of a channel at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +77,11 @@ pub struct EstablishedSummary {
     pub anchors: Amount,
     /// Of our commitment.
     pub htlcs: Vec<Htlc>,
+    /// Those of them that a commitment of the peer's which it has not revoked lacks: they are
+    /// not irrevocably committed.
+    pub uncommitted: Vec<HtlcKey>,
+    /// The HTLCs of ours that forward one of another channel, each with that channel and its number there.
+    pub forwards: Vec<(HtlcId, ChannelId, HtlcId)>,
     /// One HTLC of this amount can be offered now.
     pub sendable: Msat,
     /// One HTLC of this amount can be received now.
@@ -208,6 +216,18 @@ impl Established {
             commitment_fee: fee::commitment_fee(terms.commitment_type(), spec.feerate, untrimmed),
             anchors: fee::anchors_cost(terms.commitment_type()),
             htlcs: spec.htlcs().to_vec(),
+            uncommitted: {
+                let remote = &commitments.remote.current.spec;
+                let lacks = |htlc: &&Htlc| remote.htlc(htlc.key()).is_none();
+                spec.htlcs().iter().filter(lacks).map(Htlc::key).collect()
+            },
+            forwards: {
+                let forward = |details: &HtlcDetails| match details.origin? {
+                    Origin::Forward { channel, htlc } => Some((details.htlc.id, channel, htlc)),
+                    Origin::Payment(_) => None,
+                };
+                commitments.details.values().filter_map(forward).collect()
+            },
             sendable: if_known(limits::sendable(&view, terms, Side::Local)),
             receivable: if_known(limits::sendable(&view, terms, Side::Remote)),
             local_commitment: commitments.local.number,

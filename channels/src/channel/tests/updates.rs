@@ -35,6 +35,31 @@ fn a_failed_htlc_gives_the_money_and_the_reason_back() {
 }
 
 #[test]
+fn an_htlc_is_listed_as_committed_once_the_peer_has_revoked_what_lacks_it() {
+    let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(400_000).ready();
+    let listed = |test: &TestChannel| test[Who::Alice].channel.summary().unwrap().established.unwrap();
+    test.add(Who::Bob, Msat(5_000_000));
+    test.event(Who::Bob, Event::Flush);
+    while test.deliver(Who::Alice) {}
+    let key = HtlcKey { offered_by: Side::Remote, id: HtlcId(0) };
+    assert_eq!((listed(&test).htlcs.len(), listed(&test).uncommitted), (1, vec![key]), "Bob may still go back");
+    test.run();
+    assert_eq!((listed(&test).htlcs.len(), listed(&test).uncommitted), (1, vec![]));
+}
+
+#[test]
+fn an_htlc_that_forwards_another_names_it() {
+    let mut test = TestChannel::funded(1_000_000).ready();
+    test.add(Who::Alice, Msat(1_000_000));
+    let (_, mut add) = test.htlc(Msat(5_000_000));
+    add.origin = Origin::Forward { channel: ChannelId([8; 32]), htlc: HtlcId(77) };
+    test.event(Who::Alice, Event::Add(Box::new(add)));
+    test.run();
+    let known = test[Who::Alice].channel.summary().unwrap().established.unwrap();
+    assert_eq!(known.forwards, [(HtlcId(1), ChannelId([8; 32]), HtlcId(77))]);
+}
+
+#[test]
 fn many_updates_share_one_signature_while_one_is_unanswered() {
     let mut test = TestChannel::funded(10_000_000).ready();
     test[Who::Alice].take_sent();
